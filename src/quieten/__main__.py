@@ -1,0 +1,5 @@
+"""`python -m quieten` is the same as `quieten`."""
+
+from quieten.cli import app
+
+app(prog_name="quieten")

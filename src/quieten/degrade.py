@@ -1,0 +1,137 @@
+"""What can happen to a recording: each degradation takes (waveform, sample_rate, rng).
+
+Parameters are drawn from the generator that is passed in, so a degradation is a pure function of
+its arguments. Waveforms are float32 (T,). `add_noise` and `reverberate` need a second sound.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+Waveform = NDArray[np.float32]
+Degradation = Callable[[Waveform, int, np.random.Generator], Waveform]
+
+EARLY_S = 0.05
+"""Reflections within this time after the direct sound help listeners: they stay in the target."""
+
+
+def rms(waveform: Waveform) -> float:
+    """Returns the root mean square of (T,) samples; 0 for none."""
+    return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))) if waveform.size else 0.0
+
+
+def active_rms(waveform: Waveform, sample_rate: int, range_db: float = 20.0) -> float:
+    """Returns the RMS of the 20 ms frames within `range_db` of the 95th percentile.
+
+    Pauses do not count, so an SNR set by it means the same for dense and for sparse speech.
+    """
+    length = sample_rate // 50
+    whole = waveform.size // length * length
+    if whole == 0:
+        return rms(waveform)
+    power = np.square(waveform[:whole], dtype=np.float64).reshape(-1, length).mean(axis=1)
+    threshold = np.percentile(power, 95) * 10 ** (-range_db / 10)
+    return float(np.sqrt(power[power >= threshold].mean()))
+
+
+def noise_gain(clean: Waveform, noise: Waveform, sample_rate: int, snr_db: float) -> float:
+    """Returns the factor on `noise` that puts active speech `snr_db` above it; 0 for no noise."""
+    level = rms(noise)
+    if level == 0.0:
+        return 0.0
+    return active_rms(clean, sample_rate) / level * 10 ** (-snr_db / 20)
+
+
+def add_noise(clean: Waveform, noise: Waveform, sample_rate: int, *, snr_db: float) -> Waveform:
+    """Returns clean + noise at an SNR of active speech level against noise RMS.
+
+    Args: clean and noise (T,), of the same length.
+    """
+    return clean + np.float32(noise_gain(clean, noise, sample_rate, snr_db)) * noise
+
+
+def convolve(waveform: Waveform, response: Waveform) -> Waveform:
+    """Returns the first T samples of the convolution, computed by FFT."""
+    size = fft_size(waveform.size + response.size - 1)
+    product = np.fft.rfft(waveform, size) * np.fft.rfft(response, size)
+    return np.fft.irfft(product, size)[: waveform.size].astype(np.float32)
+
+
+def fft_size(length: int) -> int:
+    """Returns the next length of the form 2^a, 3 * 2^a or 5 * 2^a: quick to transform."""
+    power = 1 << (length - 1).bit_length()
+    return min(n for n in (power, power // 4 * 3, power // 8 * 5) if n >= length)
+
+
+def reverberate(
+    waveform: Waveform, response: Waveform, sample_rate: int
+) -> tuple[Waveform, Waveform]:
+    """Returns (reverberant, early): the second holds the direct sound and 50 ms of reflections.
+
+    The response is aligned to its peak and scaled to unit energy of the early part.
+    """
+    peak = int(np.argmax(np.abs(response)))
+    response = response[peak:]
+    early = response[: int(EARLY_S * sample_rate)]
+    scale = 1.0 / max(float(np.sqrt(np.sum(np.square(early, dtype=np.float64)))), 1e-9)
+    response, early = response * np.float32(scale), early * np.float32(scale)
+    return convolve(waveform, response), convolve(waveform, early)
+
+
+def make_room_response(sample_rate: int, rng: np.random.Generator) -> Waveform:
+    """Returns the impulse response of an imagined room: direct sound and a decaying tail.
+
+    Gaussian noise under an exponential decay is Polack's model of late reverberation (1988).
+    """
+    decay_s = rng.uniform(0.1, 0.9)  # RT60
+    length = int(min(decay_s, 0.7) * sample_rate)
+    time = np.arange(length) / sample_rate
+    tail = rng.standard_normal(length) * 10 ** (-3 * time / decay_s)
+    tail[: int(rng.uniform(0.001, 0.02) * sample_rate)] = 0
+    tail *= 10 ** (-rng.uniform(-3, 12) / 20) / max(float(np.sqrt(np.sum(tail**2))), 1e-9)
+    tail[0] = 1.0
+    return tail.astype(np.float32)
+
+
+def equalize(waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
+    """Returns the sound through a smooth random frequency response, as of another microphone."""
+    knots_hz = np.array([0, 120, 300, 800, 2000, 4500, sample_rate / 2 + 1])
+    gains_db = rng.normal(0, 4, knots_hz.size).clip(-10, 10)
+    size = fft_size(waveform.size)
+    frequency_hz = np.fft.rfftfreq(size, 1 / sample_rate)
+    gain = 10 ** (np.interp(frequency_hz, knots_hz, gains_db) / 20)
+    spectrum = np.fft.rfft(waveform, size) * gain
+    return np.fft.irfft(spectrum, size)[: waveform.size].astype(np.float32)
+
+
+def band_limit(waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
+    """Returns the sound with everything above a random cutoff (3 kHz up) removed."""
+    top_hz = sample_rate / 2
+    cutoff_hz = rng.uniform(min(3000.0, 0.5 * top_hz), 0.95 * top_hz)
+    size = fft_size(waveform.size)
+    frequency_hz = np.fft.rfftfreq(size, 1 / sample_rate)
+    gain = np.clip((cutoff_hz + 200 - frequency_hz) / 200, 0, 1)
+    spectrum = np.fft.rfft(waveform, size) * gain
+    return np.fft.irfft(spectrum, size)[: waveform.size].astype(np.float32)
+
+
+def clip(waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
+    """Returns the sound cut off at a random share of its peak."""
+    limit = np.float32(rng.uniform(0.3, 0.9) * np.max(np.abs(waveform), initial=0.0))
+    return np.clip(waveform, -limit, limit)
+
+
+def change_speed(waveform: Waveform, factor: float) -> Waveform:
+    """Returns the sound played `factor` times faster: shorter and higher."""
+    steps = 100  # a rational ratio keeps the resampler cheap
+    result: Waveform = soxr.resample(waveform, round(steps * factor), steps, quality="LQ")
+    return result.astype(np.float32, copy=False)
+
+
+DEGRADATIONS: dict[str, Degradation] = {
+    "equalize": equalize,
+    "band_limit": band_limit,
+    "clip": clip,
+}

@@ -1,0 +1,187 @@
+"""Runs models: one ONNX file holds weights, settings and licence, one class runs them all.
+
+What a file must hold: the input `spectrum` and the output `mask`, both (B, N, F, 2), the real
+view of complex spectra; for each name in its list of states an input `state_*` and an output
+`state_*_out`; and the settings of `ModelInfo` as metadata. How frames are made is in `stft.py`.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quieten.errors import ConfigError, ModelError
+
+Array = NDArray[np.float32]
+State = dict[str, Array]
+
+FORMAT = "1"
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model file says about itself.
+
+    Attributes:
+        name: what it is called on the command line.
+        family: the architecture, a key of the training families.
+        version: version of the weights.
+        sample_rate: the rate it was trained at, Hz.
+        n_fft: window of its spectra, samples at its rate.
+        hop_length: distance of its frames, samples at its rate.
+        states: names of its recurrent state inputs.
+        licence: of the weights.
+        parameters: how many numbers were trained.
+        scores: measured quality, by metric name.
+        path: the file.
+        size_bytes: its size.
+    """
+
+    name: str
+    family: str
+    version: str
+    sample_rate: int
+    n_fft: int
+    hop_length: int
+    states: tuple[str, ...]
+    licence: str
+    parameters: int
+    scores: dict[str, float]
+    path: Path
+    size_bytes: int
+
+    @property
+    def latency_ms(self) -> float:
+        """Algorithmic latency: a window must be full before its first sample is final."""
+        return 1000.0 * self.n_fft / self.sample_rate
+
+
+class Model:
+    """One ONNX session with its settings. It keeps no state, so streams may share it.
+
+    Args:
+        path: the ONNX file.
+        threads: threads inside one operator; one is the fastest for small models.
+
+    Raises:
+        ModelError: the file is missing, no ONNX model, or not one of quieten's.
+        ConfigError: `threads` is less than one.
+    """
+
+    info: ModelInfo
+
+    def __init__(self, path: str | os.PathLike[str], threads: int = 1) -> None:
+        self._session = _open_session(Path(path), threads)
+        self.info = _read_info(Path(path), self._session.get_modelmeta().custom_metadata_map)
+        shapes = {given.name: given.shape for given in self._session.get_inputs()}
+        self._outputs = ["mask", *(f"{name}_out" for name in self.info.states)]
+        missing = {"spectrum", *self.info.states} ^ set(shapes)
+        missing |= set(self._outputs) - {given.name for given in self._session.get_outputs()}
+        if missing:
+            raise ModelError(
+                f"{path}: inputs and outputs do not fit its metadata ({', '.join(sorted(missing))})"
+                ": export it again with `quieten export`"
+            )
+        self._state_shapes = {name: shapes[name] for name in self.info.states}
+
+    def initial_state(self, batch: int) -> State:
+        """Return the zero state, by name, for `batch` signals."""
+        return {
+            name: np.zeros([size if isinstance(size, int) else batch for size in shape], np.float32)
+            for name, shape in self._state_shapes.items()
+        }
+
+    def run(self, spectrum: Array, state: State) -> tuple[Array, State]:
+        """Return the complex mask for N frames and the state after them.
+
+        Args:
+            spectrum: (B, N, F, 2) float32, the real view of the spectra, N >= 1.
+            state: from `initial_state` or from the call for the frames before.
+
+        Raises:
+            ModelError: the model gave NaN or infinity.
+        """
+        mask, *states = self._session.run(self._outputs, {"spectrum": spectrum, **state})
+        if not np.isfinite(mask).all():
+            raise ModelError(
+                f"model {self.info.name!r} gave values that are no numbers: use another model"
+            )
+        return mask, dict(zip(self.info.states, states, strict=True))
+
+
+def available() -> dict[str, Path]:
+    """Return the models that come with the package, name -> file."""
+    return {path.stem: path for path in sorted(WEIGHTS.glob("*.onnx"))}
+
+
+def load(name_or_path: str | os.PathLike[str], threads: int = 1) -> Model:
+    """Return the model of that name, or in that file.
+
+    Raises:
+        ModelError: the name is unknown, or the file is not a model of quieten.
+        ConfigError: `threads` is less than one.
+    """
+    known = available()
+    name = os.fspath(name_or_path)
+    if name in known:
+        return Model(known[name], threads)
+    if Path(name).is_file():
+        return Model(name, threads)
+    if name.endswith(".onnx") or len(Path(name).parts) > 1:
+        raise ModelError(f"{name}: no such model file; check the path")
+    names = ", ".join(known) or "none is installed"
+    raise ModelError(f"unknown model {name!r}; known: {names}; or give the path of an .onnx file")
+
+
+def _open_session(path: Path, threads: int) -> Any:
+    if threads < 1:
+        raise ConfigError(f"threads is {threads}: use 1 or more")
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file; check the path")
+    import onnxruntime as ort  # here, since it takes a third of a second that --help need not pay
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # not session.set_denormal_as_zero: it would change the arithmetic of the caller's thread
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a dozen classes for "cannot read this"
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{path}: not an ONNX model that can run here ({reason}); check or replace the file"
+        ) from error
+
+
+def _read_info(path: Path, metadata: dict[str, str]) -> ModelInfo:
+    if metadata.get("quieten_format") != FORMAT:
+        raise ModelError(
+            f"{path}: lacks the metadata of quieten (quieten_format = {FORMAT}):"
+            " export it with `quieten export`"
+        )
+    try:
+        return ModelInfo(
+            name=metadata["name"],
+            family=metadata["family"],
+            version=metadata["version"],
+            sample_rate=int(metadata["sample_rate"]),
+            n_fft=int(metadata["n_fft"]),
+            hop_length=int(metadata["hop_length"]),
+            states=tuple(cast(list[str], json.loads(metadata["states"]))),
+            licence=metadata["licence"],
+            parameters=int(metadata["parameters"]),
+            scores={key: float(value) for key, value in json.loads(metadata["scores"]).items()},
+            path=path,
+            size_bytes=path.stat().st_size,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"{path}: broken metadata ({type(error).__name__}: {error}): export it again"
+        ) from error

@@ -1,0 +1,101 @@
+"""Files as libsndfile sees them, with its gaps closed: forward reading, whole-or-cut, tags."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from quieten import containers, mp3
+from quieten.errors import AudioError
+from quieten.formats import LOSSY_SUBTYPES, AudioInfo
+
+
+def inspect(path: Path) -> AudioInfo:
+    """Return what libsndfile and our own look at the headers say about a file."""
+    mp3.check_whole(path)  # before libsndfile, whose decoder would talk on stderr
+    with open_forward(path) as handle:
+        info = _describe(path, handle)
+        log = handle.extra_info
+    _check_whole(info, log)
+    return info
+
+
+@contextmanager
+def open_forward(path: Path) -> Iterator[Any]:
+    """Open a file with soundfile for reading strictly forward.
+
+    soundfile seeks after every read of a seekable file; in Opus and MP3 a seek restarts the
+    decoder, which gives other samples (and messages of libmpg123 on stderr).
+    """
+    import soundfile
+
+    with (
+        mp3.open_with_length(path) or nullcontext(path) as file,
+        soundfile.SoundFile(file) as handle,
+    ):
+        handle.seekable = lambda: False
+        yield handle
+
+
+def _describe(path: Path, handle: Any) -> AudioInfo:
+    tags = {name: text for name, text in handle.copy_metadata().items() if text}
+    if "software" in tags:  # libsndfile signs what it writes
+        tags["software"] = tags["software"].split(" (libsndfile-")[0]
+    if handle.format == "MP3":
+        tags = mp3.read_tags(path)
+    info = AudioInfo(
+        path=path,
+        sample_rate=handle.samplerate,
+        channels=handle.channels,
+        frames=handle.frames,
+        format=handle.format,
+        subtype=handle.subtype,
+        tags=tags,
+    )
+    return replace(info, bit_rate=_bit_rate(info))
+
+
+def _bit_rate(info: AudioInfo) -> int:
+    """Return what a Vorbis header names, else the mean over the file; 0 for lossless files."""
+    if info.subtype not in LOSSY_SUBTYPES or info.frames == 0:
+        return 0
+    size = info.path.stat().st_size
+    if info.subtype == "VORBIS":
+        with info.path.open("rb") as file:
+            if nominal := containers.vorbis_nominal_bit_rate(file.read(4096)):
+                return nominal
+    if info.subtype == "MPEG_LAYER_III":
+        size -= mp3.tag_size(info.path)
+    return round(8 * size * info.sample_rate / info.frames)
+
+
+def _check_whole(info: AudioInfo, log: str) -> None:
+    """Raise AudioError for a file without samples, or with fewer than its header promises."""
+    cut = False
+    if info.format in ("WAV", "WAVEX", "RF64", "AIFF"):
+        cut = containers.missing_bytes(info.path) > 0
+    elif info.format == "OGG":
+        cut = not containers.ogg_is_whole(info.path)
+    elif info.format == "FLAC":
+        cut = info.frames > 0 and not _last_sample_is_there(info.path)
+    elif info.format != "MP3":
+        cut = containers.log_says_cut(log)
+    if cut:
+        raise truncated(info.path)
+    if info.frames == 0:
+        raise AudioError(f"{info.path}: holds no samples: record or copy it again")
+
+
+def truncated(path: Path) -> AudioError:
+    """Return the error for a file that ends early."""
+    return AudioError(f"{path}: is truncated (it ends before its header says): copy it again")
+
+
+def _last_sample_is_there(path: Path) -> bool:
+    import soundfile
+
+    with suppress(soundfile.LibsndfileError), soundfile.SoundFile(path) as handle:
+        handle.seek(handle.frames - 1)
+        return len(handle.read(1)) == 1
+    return False

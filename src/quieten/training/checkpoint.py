@@ -1,0 +1,72 @@
+"""Checkpoints: one safetensors file, the numbers of the run as JSON in its header; no pickle."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from quieten.errors import ConfigError
+from quieten.training.config import TrainConfig
+from quieten.training.optimize import Updater, below
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+    """Writes a checkpoint; a kill at any moment leaves the old file or the new one, never half."""
+    temporary = path.with_suffix(".part")
+    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, temporary, metadata={"quieten": json.dumps(numbers)})
+    temporary.replace(path)
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Returns what `save_checkpoint` was given.
+
+    Raises: ConfigError if the file is missing or is not a checkpoint of ours.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no checkpoint {path}: train first, or name another run folder")
+    try:
+        with safe_open(path, framework="pt") as file:
+            numbers = json.loads((file.metadata() or {})["quieten"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (KeyError, ValueError, OSError, SafetensorError) as error:
+        raise ConfigError(f"{path} is not a checkpoint of quieten: {error}") from None
+    return tensors, numbers
+
+
+def save(
+    updaters: Mapping[str, Updater], path: Path, config: TrainConfig, step: int, best: float
+) -> None:
+    """Writes the state of a run after `step` steps, from which `restore` goes on exactly."""
+    tensors: dict[str, Tensor] = {}
+    for name, updater in updaters.items():
+        tensors |= {f"{name}/{key}": value for key, value in updater.tensors().items()}
+    numbers: dict[str, Any] = {
+        "step": step,
+        "updaters": {name: updater.numbers() for name, updater in updaters.items()},
+        "config": config.model_dump(mode="json"),
+    }
+    if math.isfinite(best):
+        numbers["best"] = best
+    save_checkpoint(path, tensors, numbers)
+
+
+def restore(updaters: Mapping[str, Updater], path: Path) -> dict[str, Any]:
+    """Puts a saved state into the updaters of a family; returns its numbers: step, best, config.
+
+    Raises: ConfigError if there is no checkpoint, or it is of another network.
+    """
+    tensors, numbers = load_checkpoint(path)
+    try:
+        for name, updater in updaters.items():
+            updater.restore(below(f"{name}/", tensors), numbers["updaters"][name])
+    except (KeyError, RuntimeError):
+        raise ConfigError(
+            f"{path} holds another network: resume with the settings in its config.json"
+        ) from None
+    return numbers

@@ -1,0 +1,284 @@
+"""Family `realtime`: a causal speech denoiser that predicts a complex mask frame by frame.
+
+A U-Net along frequency: convolutions with squeeze-and-excitation that squeeze per frame (so they
+stay causal), and recurrence over time in the bottleneck. Each frame sees only itself and the
+recurrent state, so whole files, blocks and streams give the same result.
+
+What it takes from the field: strided frequency encoder with recurrent bottleneck (GTCRN, Rong et
+al. 2024; FastEnhancer, 2025), dual-path recurrence (DPCRN, Le et al. 2021), squeeze-and-excitation
+(Hu et al. 2018), power-compressed spectra (Braun & Tashev 2021).
+
+Letters: B batch, N frames, F frequency bins, C channels, W bands (frequency after striding).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from quieten.training.config import Section, TrainConfig, checked_section
+from quieten.training.losses import denoising_losses, weighted_sum
+from quieten.training.optimize import Updater
+from quieten.training.spectral import istft, stft
+
+
+class RealtimeConfig(Section):
+    """Size of the network."""
+
+    sample_rate: int = 16_000
+    n_fft: int = 512
+    hop_length: int = 256
+    compression: float = 0.3
+    """Exponent on magnitudes at the input: loud and soft parts weigh more alike."""
+    channels: tuple[int, int, int] = (32, 48, 64)
+    """Channels at 64, 32 and 16 bands; multiples of 16 are quickest."""
+    full_band: int = 112
+    """Units of the recurrence that sees all bands at once."""
+    sub_band_layers: int = 2
+    """Recurrences that run along time in each band with shared weights."""
+
+
+class SqueezeExcitation(nn.Module):
+    """Scales channels by what the whole frame holds (Hu et al. 2018), frame by frame."""
+
+    def __init__(self, channels: int, reduction: int = 4) -> None:
+        super().__init__()
+        hidden = max(4, channels // reduction)
+        self.squeeze = nn.Linear(channels, hidden)
+        self.excite = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        frame = x.mean(dim=-1).transpose(1, 2)  # (B, N, C)
+        gain = torch.sigmoid(self.excite(functional.relu(self.squeeze(frame))))
+        return x * gain.transpose(1, 2).unsqueeze(-1)  # (B, C, N, W)
+
+
+class Block(nn.Module):
+    """Residual convolution along frequency with squeeze-and-excitation."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, (1, 3), padding=(0, 1), bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+        self.activation = nn.LeakyReLU(0.1)
+        self.attention = SqueezeExcitation(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.attention(self.activation(self.norm(self.conv(x))))
+        return x + y
+
+
+class SubBandRecurrence(nn.Module):
+    """GRU along time with the same weights in each band, then a mix of the bands of each frame."""
+
+    def __init__(self, channels: int, bands: int) -> None:
+        super().__init__()
+        self.bands = bands
+        self.time = nn.GRU(channels, channels, batch_first=True)
+        self.time_out = nn.Linear(channels, channels)
+        self.time_norm = nn.LayerNorm(channels)
+        self.mix = nn.Linear(bands, bands)
+        self.mix_out = nn.Linear(channels, channels)
+        self.mix_norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Args: x (B, N, W, C); state (B, W, C)."""
+        batch, frames, bands, channels = x.shape
+        y = x.transpose(1, 2).reshape(batch * bands, frames, channels)
+        y, after = self.time(y, state.reshape(1, batch * bands, channels))
+        y = y.reshape(batch, bands, frames, channels).transpose(1, 2)  # (B, N, W, C)
+        x = x + self.time_norm(self.time_out(y))
+        y = functional.relu(self.mix(x.transpose(2, 3))).transpose(2, 3)
+        return x + self.mix_norm(self.mix_out(y)), after.reshape(batch, bands, channels)
+
+
+class FullBandRecurrence(nn.Module):
+    """GRU along time that sees all bands at once: which voice, which noise."""
+
+    def __init__(self, channels: int, bands: int, units: int) -> None:
+        super().__init__()
+        self.enter = nn.Linear(channels * bands, units)
+        self.time = nn.GRU(units, units, batch_first=True)
+        self.leave = nn.Linear(units, channels * bands)
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Args: x (B, N, W, C); state (B, units)."""
+        y, after = self.time(functional.relu(self.enter(x.flatten(2))), state.unsqueeze(0))
+        return x + self.leave(y).reshape(x.shape), after.squeeze(0)
+
+
+class RealtimeNet(nn.Module):
+    """Complex mask from the spectrum, frame by frame."""
+
+    bands = 16
+
+    def __init__(self, config: RealtimeConfig) -> None:
+        super().__init__()
+        self.config = config
+        c1, c2, c3 = config.channels
+        self.enter = nn.Conv2d(3, c1, (1, 8), stride=(1, 4), padding=(0, 2), bias=False)
+        self.enter_norm = nn.BatchNorm2d(c1)
+        self.enter_activation = nn.LeakyReLU(0.1)
+        self.encode1 = Block(c1)
+        self.down1 = down(c1, c2)
+        self.encode2 = Block(c2)
+        self.down2 = down(c2, c3)
+        self.encode3 = Block(c3)
+        self.sub_bands = nn.ModuleList(
+            SubBandRecurrence(c3, self.bands) for _ in range(config.sub_band_layers)
+        )
+        self.full_band = FullBandRecurrence(c3, self.bands, config.full_band)
+        self.skip3 = nn.Conv2d(2 * c3, c3, 1)
+        self.decode3 = Block(c3)
+        self.up2 = up(c3, c2)
+        self.skip2 = nn.Conv2d(2 * c2, c2, 1)
+        self.decode2 = Block(c2)
+        self.up1 = up(c2, c1)
+        self.skip1 = nn.Conv2d(2 * c1, c1, 1)
+        self.decode1 = Block(c1)
+        self.leave = nn.ConvTranspose2d(c1, 2, (1, 8), stride=(1, 4), padding=(0, 2))
+        with torch.no_grad():
+            assert self.leave.bias is not None
+            self.leave.bias.copy_(torch.tensor([1.0, 0.0]))  # start near a mask that lets pass
+
+    def initial_state(self, batch: int) -> list[Tensor]:
+        """Returns zeros: per sub-band layer (B, W, C), then full band (B, units)."""
+        c3 = self.config.channels[2]
+        weight = self.skip3.weight
+        states = [weight.new_zeros(batch, self.bands, c3) for _ in self.sub_bands]
+        return [*states, weight.new_zeros(batch, self.config.full_band)]
+
+    def state_names(self) -> list[str]:
+        """Returns what the exported model calls its states, in the order of `initial_state`."""
+        layers = [f"state_sub_band_{i}" for i in range(len(self.sub_bands))]
+        return [*layers, "state_full_band"]
+
+    def forward(self, spectrum: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Returns the complex mask (B, N, F, 2), magnitude below 1, and the states after it.
+
+        Args: spectrum (B, N, F, 2), the real view of the STFT; states as `initial_state` gives.
+        """
+        x = self.features(spectrum)  # (B, 3, N, F - 1)
+        x1 = self.encode1(self.enter_activation(self.enter_norm(self.enter(x))))  # (B, C1, N, 64)
+        x2 = self.encode2(self.down1(x1))  # (B, C2, N, 32)
+        x3 = self.encode3(self.down2(x2))  # (B, C3, N, 16)
+        y = x3.permute(0, 2, 3, 1)  # (B, N, W, C3)
+        after = []
+        for layer, state in zip(self.sub_bands, states[:-1], strict=True):
+            y, new_state = layer(y, state)
+            after.append(new_state)
+        y, new_state = self.full_band(y, states[-1])
+        after.append(new_state)
+        y = self.decode3(self.skip3(torch.cat([y.permute(0, 3, 1, 2), x3], dim=1)))
+        y = self.decode2(self.skip2(torch.cat([self.up2(y), x2], dim=1)))
+        y = self.decode1(self.skip1(torch.cat([self.up1(y), x1], dim=1)))
+        return self.mask(self.leave(y)), after
+
+    def features(self, spectrum: Tensor) -> Tensor:
+        """Returns compressed real part, imaginary part and magnitude without the DC bin."""
+        x = spectrum[:, :, 1:]  # (B, N, F - 1, 2)
+        power = x.square().sum(-1, keepdim=True) + 1e-9
+        magnitude = power.pow(self.config.compression / 2)
+        x = torch.cat([x * power.pow((self.config.compression - 1) / 2), magnitude], dim=-1)
+        return x.permute(0, 3, 1, 2)
+
+    @staticmethod
+    def mask(raw: Tensor) -> Tensor:
+        """Returns (B, N, F, 2) from (B, 2, N, F - 1): tanh on the magnitude; DC follows bin 1."""
+        raw = raw.float().permute(0, 2, 3, 1)
+        raw = torch.cat([raw[:, :, :1], raw], dim=2)
+        size = torch.sqrt(raw.square().sum(-1, keepdim=True) + 1e-8)
+        return raw * (torch.tanh(size) / size)
+
+
+class ExportedNet(nn.Module):
+    """The network with its states as plain arguments and results, as ONNX has them."""
+
+    def __init__(self, net: RealtimeNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, spectrum: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """Returns (mask, *states after)."""
+        mask, after = self.net(spectrum, list(states))
+        return (mask, *after)
+
+
+def down(channels: int, channels_out: int) -> nn.Module:
+    """Returns a layer that halves the bands."""
+    return nn.Sequential(
+        nn.Conv2d(channels, channels_out, (1, 4), stride=(1, 2), padding=(0, 1), bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.LeakyReLU(0.1),
+    )
+
+
+def up(channels: int, channels_out: int) -> nn.Module:
+    """Returns a layer that doubles the bands."""
+    return nn.Sequential(
+        nn.ConvTranspose2d(channels, channels_out, (1, 4), (1, 2), padding=(0, 1), bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.LeakyReLU(0.1),
+    )
+
+
+class Realtime:
+    """The family: how the network is trained, validated and exported."""
+
+    config_class = RealtimeConfig
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = checked_section(RealtimeConfig, config.model, "model")
+        self.weights = config.loss
+        self.precision = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+        self.device = config.device
+        net = RealtimeNet(self.config).to(config.device)
+        self.updaters = {"net": Updater(net, config.optimizer, config.steps)}
+
+    def step(self, noisy: Tensor, clean: Tensor, step: int) -> dict[str, float]:
+        """Takes one training step and returns its named losses.
+
+        Args: noisy, clean (B, T), T a multiple of the hop.
+        """
+        updater = self.updaters["net"]
+        updater.net.train()
+        spectrum = stft(noisy, self.config.n_fft, self.config.hop_length)
+        losses = self.losses(self.apply(updater.net, spectrum), clean, noisy)
+        report = updater.update(weighted_sum(losses, self.weights), step)
+        return {name: value.item() for name, value in losses.items()} | report
+
+    def losses(self, denoised: Tensor, clean: Tensor, noisy: Tensor) -> dict[str, Tensor]:
+        """Returns the named loss terms; the last, incomplete samples of the targets drop out."""
+        length = denoised.shape[-1]
+        config = self.config
+        return denoising_losses(
+            denoised,
+            clean[..., :length],
+            noisy[..., :length],
+            config.compression,
+            config.n_fft,
+            config.hop_length,
+        )
+
+    def apply(self, net: nn.Module, spectrum: Tensor) -> Tensor:
+        """Returns the waveform (B, T) of a spectrum (B, N, F, 2) after the network's mask."""
+        config = self.config
+        states = net.initial_state(spectrum.shape[0])  # type: ignore[operator]
+        kind = torch.device(self.device).type
+        with torch.autocast(kind, self.precision, enabled=self.precision != torch.float32):
+            mask, _ = net(spectrum, states)
+        product = torch.view_as_complex(spectrum) * torch.view_as_complex(mask.contiguous())
+        return istft(torch.view_as_real(product), config.n_fft, config.hop_length)
+
+    @torch.no_grad()
+    def denoise(self, noisy: Tensor) -> Tensor:
+        """Returns (B, T) from the averaged weights in float32, as the exported model gives it."""
+        config = self.config
+        length = noisy.shape[-1]
+        tail = config.n_fft - config.hop_length
+        padded = functional.pad(noisy, (0, tail + (-length) % config.hop_length))
+        net = self.updaters["net"].averaged
+        spectrum = stft(padded, config.n_fft, config.hop_length)
+        states = net.initial_state(spectrum.shape[0])  # type: ignore[operator]
+        mask, _ = net(spectrum, states)
+        product = torch.view_as_complex(spectrum) * torch.view_as_complex(mask)
+        return istft(torch.view_as_real(product), config.n_fft, config.hop_length)[:, :length]

@@ -1,0 +1,141 @@
+"""Tiny ONNX models that fulfil the contract of `runtime.py`, so tests need no trained weight."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+SPECTRUM = ["batch", "frames", 257, 2]
+AVERAGE = ["batch", 257]
+METADATA = {
+    "quieten_format": "1",
+    "name": "tiny",
+    "family": "tiny",
+    "version": "1",
+    "sample_rate": "16000",
+    "n_fft": "512",
+    "hop_length": "256",
+    "states": "[]",
+    "licence": "MIT",
+    "parameters": "0",
+    "scores": json.dumps({"pesq": 1.5}),
+}
+
+
+def constant(folder: Path, gain: complex = 1.0, **metadata: str) -> Path:
+    """Return a model whose mask is `gain` everywhere: 1 is the identity, 0 silence."""
+    nodes = [
+        helper.make_node("Mul", ["spectrum", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "gain"], ["mask"]),
+    ]
+    pair = np.array([complex(gain).real, complex(gain).imag])
+    return _write(folder, nodes, {"zero": np.array(0.0), "gain": pair}, metadata)
+
+
+def gate(folder: Path, threshold: float, closed: float = 0.0, **metadata: str) -> Path:
+    """Return a model that passes bins louder than `threshold` and scales the rest by `closed`."""
+    nodes = [
+        *_magnitude(),
+        helper.make_node("Greater", ["magnitude", "threshold"], ["open"]),
+        helper.make_node("Where", ["open", "one", "closed"], ["gain"]),
+        *_real_mask(),
+    ]
+    values = {"threshold": threshold, "closed": closed, "one": 1.0}
+    constants = {name: np.array(value) for name, value in values.items()}
+    return _write(folder, nodes, constants | _REAL_MASK, metadata)
+
+
+def smoother(folder: Path, memory: float = 0.9, **metadata: str) -> Path:
+    """Return a model with a state: a Wiener-like mask from each bin's average so far."""
+    nodes = [
+        *_magnitude(),
+        helper.make_node(
+            "Scan",
+            ["state_average", "magnitude"],
+            ["state_average_out", "average"],
+            body=_one_pole(memory),
+            num_scan_inputs=1,
+            scan_input_axes=[1],
+            scan_output_axes=[1],
+        ),
+        helper.make_node("Mul", ["magnitude", "magnitude"], ["power"]),
+        helper.make_node("Mul", ["average", "average"], ["noise"]),
+        helper.make_node("Add", ["power", "noise"], ["sum"]),
+        helper.make_node("Add", ["sum", "tiny"], ["divisor"]),
+        helper.make_node("Div", ["power", "divisor"], ["gain"]),
+        *_real_mask(),
+    ]
+    metadata = {"states": json.dumps(["state_average"])} | metadata
+    return _write(folder, nodes, {"tiny": np.array(1e-9)} | _REAL_MASK, metadata, state=True)
+
+
+_REAL_MASK = {
+    "last": np.array([3], np.int64),
+    "right": np.array([0, 0, 0, 0, 0, 0, 0, 1], np.int64),
+}
+
+
+def _magnitude() -> list[NodeProto]:
+    return [helper.make_node("ReduceL2", ["spectrum"], ["magnitude"], axes=[3], keepdims=0)]
+
+
+def _real_mask() -> list[NodeProto]:
+    """Return the nodes from `gain` (B, N, F) to `mask` (B, N, F, 2) without an imaginary part."""
+    return [
+        helper.make_node("Unsqueeze", ["gain", "last"], ["real"]),
+        helper.make_node("Pad", ["real", "right"], ["mask"]),
+    ]
+
+
+def _one_pole(memory: float) -> onnx.GraphProto:
+    """Return the body of a scan: average = memory * average + (1 - memory) * magnitude."""
+    nodes = [
+        helper.make_node("Mul", ["before", "memory"], ["old"]),
+        helper.make_node("Mul", ["frame", "share"], ["new"]),
+        helper.make_node("Add", ["old", "new"], ["after"]),
+        helper.make_node("Identity", ["after"], ["collected"]),
+    ]
+    inputs, outputs = ["before", "frame"], ["after", "collected"]
+    constants = {"memory": np.array(memory), "share": np.array(1 - memory)}
+    return helper.make_graph(
+        nodes,
+        "one_pole",
+        [_value(name, AVERAGE) for name in inputs],
+        [_value(name, AVERAGE) for name in outputs],
+        _initializers(constants),
+    )
+
+
+def _value(name: str, shape: list[str | int]) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _initializers(constants: dict[str, np.ndarray]) -> list[TensorProto]:
+    return [
+        numpy_helper.from_array(
+            value if value.dtype == np.int64 else value.astype(np.float32), name
+        )
+        for name, value in constants.items()
+    ]
+
+
+def _write(
+    folder: Path,
+    nodes: list[NodeProto],
+    constants: dict[str, np.ndarray],
+    metadata: dict[str, str],
+    state: bool = False,
+) -> Path:
+    inputs, outputs = [_value("spectrum", SPECTRUM)], [_value("mask", SPECTRUM)]
+    if state:
+        inputs.append(_value("state_average", AVERAGE))
+        outputs.append(_value("state_average_out", AVERAGE))
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, _initializers(constants))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    merged = METADATA | metadata
+    helper.set_model_props(model, {key: value for key, value in merged.items() if value})
+    path = folder / f"{merged['name']}.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
