@@ -2,8 +2,9 @@
 
     python benchmarks/quality.py TESTSET [--model NAME|PATH] [--json FILE]
 
-Only items without reverberation count (column `reverb`), where the manifest tells. Prints means of
-PESQ-WB, STOI and SI-SDR for the noisy and the denoised files, and per SNR. Needs quieten[eval,pesq].
+Only items without reverberation count (column `reverb`), where the manifest tells. Prints means
+of PESQ-WB, STOI and SI-SDR for the noisy and the denoised files, and per SNR. Needs
+quieten[eval,pesq].
 """
 
 import argparse

@@ -186,8 +186,12 @@ class FakeTraining(types.ModuleType):
 
     called: tuple[object, ...] = ()
 
-    def main(self, *args: object) -> None:
+    def main(self, *args: object) -> types.SimpleNamespace:
         self.called = args
+        path, size = Path("new.onnx"), 1_500_000
+        return types.SimpleNamespace(
+            path=path, parameters=7, size_bytes=size, largest_difference=2.5e-7
+        )
 
 
 @pytest.fixture
@@ -209,7 +213,9 @@ def test_train_hands_on_what_it_was_given(quieten: Quieten, training: FakeTraini
 
 
 def test_export_hands_on_what_it_was_given(quieten: Quieten, training: FakeTraining) -> None:
-    assert quieten("export", "run", "-o", "new.onnx", "--name", "new").exit_code == 0
+    result = quieten("export", "run", "-o", "new.onnx", "--name", "new")
+    parity = "largest difference to torch 2.5e-07"
+    assert result.stdout == f"new.onnx  7 parameters  1.50 MB  {parity}\n"
     assert training.called == (Path("run"), Path("new.onnx"), "new")
 
 
@@ -261,3 +267,14 @@ def test_terminals_are_no_pipes(quieten: Quieten, monkeypatch: pytest.MonkeyPatc
         result = quieten("denoise", *args)
         assert result.exit_code == 1
         assert "is a terminal" in result.stderr
+
+
+def test_ctrl_c_inside_a_compiled_import(
+    quieten: Quieten, training: FakeTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object) -> None:
+        raise ImportError("initialization failed") from KeyboardInterrupt()
+
+    monkeypatch.setattr(training, "main", interrupted)
+    result = quieten("train", "realtime")
+    assert (result.exit_code, result.stderr.split(":")[:2]) == (130, ["quieten", " interrupted"])

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,17 @@ from quieten.formats import (
     target_format,
 )
 from quieten.pcm import Waveform, repair, to_stored, with_channels
-from quieten.sndfile import inspect, open_forward, truncated
+from quieten.sndfile import (
+    check_readable,
+    check_writable,
+    inspect,
+    open_forward,
+    reason_of,
+    truncated,
+)
+
+if TYPE_CHECKING:
+    import soundfile
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -47,7 +57,7 @@ __all__ = [
 ]
 
 _BLOCK_LENGTH = 65536  # samples per channel that go to libsndfile at a time
-_SYSTEM_ERROR = 2  # libsndfile's code for what the operating system refused
+_SYSTEM_ERROR, _MALFORMED = 2, 3  # error codes of libsndfile
 
 
 def probe(path: str | Path) -> AudioInfo:
@@ -57,7 +67,7 @@ def probe(path: str | Path) -> AudioInfo:
         AudioError: it is missing, a folder, empty, without samples, truncated or not audio.
     """
     path = Path(path)
-    _check_readable(path)
+    check_readable(path)
     if path.suffix.lower() in MEDIA_SUFFIXES:
         return _probe_media(path)
     import soundfile
@@ -68,44 +78,32 @@ def probe(path: str | Path) -> AudioInfo:
         return _probe_other(path, error)
 
 
-def _check_readable(path: Path) -> None:
-    try:
-        size = path.stat().st_size
-        if path.is_dir():
-            raise AudioError(f"{path}: is a folder, not an audio file: name a file in it")
-        if not path.is_file():
-            raise AudioError(f"{path}: is not a regular file: save the sound to a file first")
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise AudioError(f"{path}: {_reason(error)}: check the name and its permissions") from None
-    if size == 0:
-        raise AudioError(f"{path}: is empty (0 bytes): record or copy it again")
-
-
-def _reason(error: OSError) -> str:
-    """Return the operating system's words, in lower case and without numbers or paths."""
-    words = error.strerror or str(error)
-    return words[:1].lower() + words[1:]
-
-
 def _probe_media(path: Path) -> AudioInfo:
     from quieten import media
 
     return media.probe(path)
 
 
-def _probe_other(path: Path, error: Exception) -> AudioInfo:
-    """Try the media decoders on a file that libsndfile refuses."""
+def _probe_other(path: Path, error: "soundfile.LibsndfileError") -> AudioInfo:
+    """Try the media decoders on a file that libsndfile does not know."""
     from quieten import media
 
+    if error.code == _MALFORMED:
+        raise AudioError(f"{path}: is truncated or damaged: copy it again") from None
     if media.decoders():
         with suppress(AudioError):
-            return media.probe(path)
-    reason = str(error).split(": ", 1)[-1].rstrip(".")
+            info = media.probe(path)
+            next(media.blocks(info, 1))  # a header alone is no sound
+            return info
     raise AudioError(
-        f"{path}: is not an audio file that can be read ({reason}): check that it plays"
+        f"{path}: is not an audio file that can be read ({_words(error)}): check that it plays"
     ) from None
+
+
+def _words(error: Exception) -> str:
+    """Return libsndfile's own words, without the file's name."""
+    words = str(error).rsplit(": ", 1)[-1].rstrip(".")
+    return words[:1].lower() + words[1:]
 
 
 class AudioReader:
@@ -148,18 +146,20 @@ class AudioReader:
         dtype = "float64" if info.subtype in WIDE_SUBTYPES else "float32"
         try:
             with open_forward(info.path) as handle:
-                while done < info.frames:
-                    length = min(block_length, info.frames - done)
+                while not info.frames or done < info.frames:
+                    length = min(block_length, info.frames - done) if info.frames else block_length
                     block = handle.read(length, dtype=dtype, always_2d=True)  # (T, C)
                     if len(block) == 0:
-                        raise truncated(info.path)
+                        break
                     done += len(block)
                     yield np.ascontiguousarray(block.T)
         except soundfile.LibsndfileError as error:
             raise AudioError(
                 f"{info.path}: is damaged after {done / info.sample_rate:.1f} s "
-                f"({str(error).rstrip('.')}): copy it again"
+                f"({_words(error)}): copy it again"
             ) from None
+        if done < max(1, info.frames):
+            raise truncated(info.path)
 
     def _media_blocks(self, block_length: int) -> Iterator[Waveform]:
         from quieten import media
@@ -196,7 +196,7 @@ class AudioWriter:
         self._temporary = folder / f".quieten-{secrets.token_hex(6)}.part"
 
     def __enter__(self) -> Self:
-        _check_writable(self.path)
+        check_writable(self.path)
         try:
             with _writing(self.path):
                 os.close(os.open(self._temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -311,18 +311,6 @@ class AudioWriter:
         self._temporary.unlink(missing_ok=True)
 
 
-def _check_writable(path: Path) -> None:
-    """Raise AudioError where `path` could not be replaced by a file."""
-    if path.is_dir():
-        raise AudioError(f"{path}: cannot be written (it is a folder): name a file")
-    if path.exists() and not path.is_file():
-        raise AudioError(f"{path}: cannot be written (not a regular file): name another")
-    if path.exists() and not os.access(path, os.W_OK):
-        raise AudioError(f"{path}: cannot be written (permission denied): name another")
-    if not path.resolve().parent.is_dir():
-        raise AudioError(f"{path}: cannot be written (its folder does not exist): create it")
-
-
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
     """Turn what goes wrong while writing into an AudioError."""
@@ -331,9 +319,9 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = _reason(error)
-    except (soundfile.LibsndfileError, AssertionError) as error:  # soundfile asserts lengths
-        reason = str(error).split(": ", 1)[-1].rstrip(".") or "not all samples were taken"
+        reason = reason_of(error)
+    except (soundfile.LibsndfileError, AssertionError):  # soundfile asserts lengths
+        reason = "the system took no more"
     else:
         return
     raise AudioError(f"{path}: cannot be written ({reason}): check the space and permissions")

@@ -67,7 +67,8 @@ def _one_line_errors() -> Iterator[None]:
         _complain(str(error))
         raise typer.Exit(FAILED) from None
     except OSError as error:
-        _complain(f"{error}: make room or choose another place")
+        name = f": {error.filename}" if error.filename else ""
+        _complain(f"{error.strerror or error}{name}: make room or choose another place")
         raise typer.Exit(FAILED) from None
     finally:
         _flush_stdout()
@@ -378,7 +379,9 @@ def export(
     with _extra_train("export"):
         from quieten.training import export as exporter
 
-        exporter.main(run_dir, out, name)
+        made = exporter.main(run_dir, out, name)
+    size = f"{made.parameters} parameters  {made.size_bytes / 1e6:.2f} MB"
+    _say(f"{made.path}  {size}  largest difference to torch {made.largest_difference:.1e}")
 
 
 @contextmanager

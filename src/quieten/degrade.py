@@ -61,6 +61,7 @@ def convolve(waveform: Waveform, response: Waveform) -> Waveform:
 
 def fft_size(length: int) -> int:
     """Returns the next length of the form 2^a, 3 * 2^a or 5 * 2^a: quick to transform."""
+    length = max(length, 1)
     power = 1 << (length - 1).bit_length()
     return min(n for n in (power, power // 4 * 3, power // 8 * 5) if n >= length)
 

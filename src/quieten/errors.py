@@ -30,3 +30,8 @@ class MissingExtra(QuietenError):
     def __init__(self, extra: str, purpose: str) -> None:
         super().__init__(f'{purpose} needs: pip install "quieten[{extra}]"')
         self.extra = extra
+        self.purpose = purpose
+
+    def __reduce__(self) -> tuple[type["MissingExtra"], tuple[str, str]]:
+        """Lets worker processes hand the error back."""
+        return type(self), (self.extra, self.purpose)

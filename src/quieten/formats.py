@@ -6,7 +6,7 @@ Names of formats and subtypes are those of libsndfile. Nothing is read or writte
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from quieten import containers
+from quieten import containers, mp3
 from quieten.errors import AudioError
 
 TAG_NAMES = [
@@ -37,6 +37,7 @@ INTEGER_BITS = {
 WIDE_SUBTYPES = frozenset({"PCM_32", "DOUBLE", "ALAC_32"})  # float32 would lose bits
 FLOAT_SUBTYPES = frozenset({"FLOAT", "DOUBLE"})
 LOSSY_SUBTYPES = frozenset({"VORBIS", "OPUS", "MPEG_LAYER_III"})
+_READ_ONLY = frozenset({"MPEG_LAYER_I", "MPEG_LAYER_II"})  # whatever libsndfile says
 _FINE_ENDINGS = ("_20", "_24", "_32", "FLOAT", "DOUBLE")  # more than 16 bit
 _SAMPLE_BYTES = {"PCM_S8": 1, "PCM_U8": 1, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 # suffix -> libsndfile's formats that go by it, the first one where nothing else is asked
@@ -65,7 +66,6 @@ _OTHER_MEDIA = {".aac", ".ac3", ".eac3", ".wma", ".amr", ".avi", ".flv"}
 MEDIA_SUFFIXES = frozenset(_MPEG4 | _MATROSKA | _OTHER_MEDIA)
 AUDIO_SUFFIXES = SOUNDFILE_SUFFIXES | MEDIA_SUFFIXES
 """Suffixes that a folder scan picks up, in lower case."""
-_MP3_KBPS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 192, 224, 256, 320)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ def _subtype(suffix: str, file_format: str, wanted: str) -> str:
     candidates = [wanted, eight_bit, fine, "MPEG_LAYER_III", "VORBIS"]
     if suffix == ".opus":
         candidates = ["OPUS"]
-    return next(name for name in candidates if soundfile.check_format(file_format, name))
+    writable = [name for name in candidates if name not in _READ_ONLY]
+    return next(name for name in writable if soundfile.check_format(file_format, name))
 
 
 def output_format(info: AudioInfo) -> tuple[str, str]:
@@ -130,7 +131,7 @@ def output_format(info: AudioInfo) -> tuple[str, str]:
         f for fs in _FORMATS.values() for f in fs
     }:
         suffix = ".flac" if info.channels <= 8 else ".wav"  # FLAC holds at most 8 channels
-        name = own.lstrip(".") or info.format
+        name = own[1:] if own in MEDIA_SUFFIXES else info.format.split(",")[0].lower()
         return suffix, f"{name} cannot be written yet: {suffix[1:].upper()} instead"
     suffix, note = own, ""
     if info.format not in _FORMATS.get(own, ()):
@@ -150,21 +151,10 @@ def encoder_settings(like: AudioInfo) -> dict[str, float | str]:
         level = (256_000 - like.bit_rate / like.channels) / 250_000
         return {"compression_level": min(1.0, max(0.0, level))}
     if like.subtype == "MPEG_LAYER_III":
-        return _mp3_settings(like)
+        return mp3.encoder_settings(like.sample_rate, like.bit_rate)
     if like.subtype == "VORBIS":
         return {"compression_level": _vorbis_level(like)}
     return {}
-
-
-def _mp3_settings(like: AudioInfo) -> dict[str, float | str]:
-    """Return a constant bitrate where that of `like` is a standard one, else an average one."""
-    low, high = (32, 320) if like.sample_rate >= 32000 else (8, 160)
-    high = 64 if like.sample_rate < 16000 else high
-    kbps = like.bit_rate / 1000
-    nearest = min(_MP3_KBPS, key=lambda rate: abs(rate - kbps))
-    mode = "CONSTANT" if abs(nearest - kbps) < 0.02 * nearest else "AVERAGE"
-    level = (high - (nearest if mode == "CONSTANT" else kbps)) / (high - low)
-    return {"compression_level": min(0.999, max(0.0, level)), "bitrate_mode": mode}
 
 
 def _vorbis_level(like: AudioInfo) -> float:

@@ -31,14 +31,12 @@ _FRAMES = {
 }
 _NAME_OF = {frame: name for name, frames in _FRAMES.items() for frame in frames}
 _ENCODINGS = ("latin-1", "utf-16", "utf-16-be", "utf-8")
-_BIT_RATES = {  # kbit/s by (MPEG-1?, layer)
-    (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
-    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-    (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
-    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-    (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+# kbit/s of layer III by "is MPEG-1", in the order of the header's index
+_KBPS = {
+    True: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
+_HEADER_ROOM = 192  # bytes of a frame that LAME's header fits into
 _SAMPLE_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 
 
@@ -63,11 +61,28 @@ def parse_header(data: bytes) -> FrameHeader | None:
     if version == 1 or layer != 3 or rate_index == 3 or bit_rate_index in (0, 15):
         return None
     mpeg1 = version == 3
-    kbps = _BIT_RATES[mpeg1, layer][bit_rate_index - 1]
+    kbps = _KBPS[mpeg1][bit_rate_index - 1]
     sample_rate = _SAMPLE_RATES[version][rate_index]
     samples = 1152 if mpeg1 else 576
     size = samples // 8 * kbps * 1000 // sample_rate + (data[2] >> 1 & 1)
     return FrameHeader(mpeg1, sample_rate, 1 if data[3] >> 6 == 3 else 2, kbps, size, samples)
+
+
+def encoder_settings(sample_rate: int, bit_rate: int) -> dict[str, float | str]:
+    """Return soundfile's settings for a bitrate: constant where it is a standard one.
+
+    LAME tells the exact length in the first frame, but not where a constant bitrate leaves
+    no room for it there; then an average one does.
+    """
+    mpeg1 = sample_rate >= 32000
+    low, high = (32, 320) if mpeg1 else (8, 160 if sample_rate >= 16000 else 64)
+    kbps = bit_rate / 1000
+    nearest = min(_KBPS[mpeg1], key=lambda standard: abs(standard - kbps))
+    room = (144 if mpeg1 else 72) * 1000 * nearest // sample_rate
+    constant = abs(nearest - kbps) < 0.02 * nearest and room >= _HEADER_ROOM
+    level = (high - (nearest if constant else kbps)) / (high - low)
+    mode = "CONSTANT" if constant else "AVERAGE"
+    return {"compression_level": min(0.999, max(0.0, level)), "bitrate_mode": mode}
 
 
 def tag_size(path: Path) -> int:
@@ -123,6 +138,8 @@ def _frames(head: bytes, body: bytes) -> Iterator[tuple[str, bytes]]:
             content = content[4:]
         if version == 4 and header[9] & 0x02:
             content = content.replace(b"\xff\x00", b"\xff")
+        if position + size > len(body):
+            return
         yield header[:name_length].decode("latin-1"), content
         position += size
 
@@ -206,24 +223,43 @@ def first_frame(file: BinaryIO) -> tuple[int, bytes]:
     return -1, b""
 
 
-def _xing(frame: bytes) -> tuple[bool, int]:
-    """Return (whether the first frame tells the length, the bytes it promises or 0)."""
+@dataclass(frozen=True)
+class _Promise:
+    """What the first frame promises; 0 where it does not say."""
+
+    frames: int = 0
+    size: int = 0  # bytes, this frame included
+
+
+def _promise(frame: bytes) -> _Promise | None:
+    """Return the fields of a Xing, Info or VBRI header, None where there is none."""
     match = re.search(rb"(Xing|Info|VBRI)(.{4})", frame, re.DOTALL)
     if match is None:
-        return False, 0
+        return None
     (flags,) = struct.unpack(">I", match[2])
-    position = match.end() + (4 if flags & 1 else 0)
-    if match[1] == b"VBRI" or not flags & 2 or len(frame) < position + 4:
-        return True, 0
-    return True, struct.unpack(">I", frame[position : position + 4])[0]
+    if match[1] == b"VBRI" or flags & 3 != 3 or len(frame) < match.end() + 8:
+        return _Promise()
+    return _Promise(*struct.unpack(">II", frame[match.end() : match.end() + 8]))
 
 
 def check_whole(path: Path) -> None:
     """Raise AudioError for an MP3 file with fewer bytes than its Xing header promises."""
     with path.open("rb") as file:
         start, frame = first_frame(file)
-    if start >= 0 and path.stat().st_size < start + _xing(frame)[1]:
+    promise = _promise(frame)
+    if promise and path.stat().st_size < start + promise.size:
         raise AudioError(f"{path}: is truncated (it ends before its header says): copy it again")
+
+
+def mean_bit_rate(path: Path) -> int:
+    """Return the bits per second of the frames behind a Xing header, 0 where there is none."""
+    with path.open("rb") as file:
+        _, frame = first_frame(file)
+    header, promise = parse_header(frame[:4]), _promise(frame)
+    if header is None or promise is None or not promise.frames:
+        return 0
+    bits = 8 * (promise.size - header.size)
+    return round(bits * header.sample_rate / (promise.frames * header.samples))
 
 
 def count_frames(path: Path, start: int) -> int:
@@ -310,6 +346,6 @@ def open_with_length(path: Path) -> WithLength | None:
     """Return the file with its length told, None where it tells it itself or is no MP3."""
     with path.open("rb") as file:
         start, frame = first_frame(file)
-    if start < 0 or _xing(frame)[0]:
+    if start < 0 or _promise(frame) is not None:
         return None
     return WithLength(path, start, frame)

@@ -1,5 +1,9 @@
-"""Files as libsndfile sees them, with its gaps closed: forward reading, whole-or-cut, tags."""
+"""Files on disk as libsndfile sees them, with its gaps closed.
 
+Forward reading, whole-or-cut, tags; and what the system says about a path.
+"""
+
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -10,14 +14,21 @@ from quieten import containers, mp3
 from quieten.errors import AudioError
 from quieten.formats import LOSSY_SUBTYPES, AudioInfo
 
+_UNKNOWN_FRAMES = 2**62  # libsndfile on a FLAC that came through a pipe
+
 
 def inspect(path: Path) -> AudioInfo:
     """Return what libsndfile and our own look at the headers say about a file."""
     mp3.check_whole(path)  # before libsndfile, whose decoder would talk on stderr
     with open_forward(path) as handle:
+        if handle.format == "RAW":  # guessed from suffixes such as .au, whatever is inside
+            raise AudioError(
+                f"{path}: is not an audio file (it has no header): check that it plays"
+            )
         info = _describe(path, handle)
-        log = handle.extra_info
-    _check_whole(info, log)
+        log, unknown = handle.extra_info, handle.frames >= _UNKNOWN_FRAMES
+    if not unknown:
+        _check_whole(info, log)
     return info
 
 
@@ -48,7 +59,7 @@ def _describe(path: Path, handle: Any) -> AudioInfo:
         path=path,
         sample_rate=handle.samplerate,
         channels=handle.channels,
-        frames=handle.frames,
+        frames=handle.frames if handle.frames < _UNKNOWN_FRAMES else 0,
         format=handle.format,
         subtype=handle.subtype,
         tags=tags,
@@ -57,17 +68,17 @@ def _describe(path: Path, handle: Any) -> AudioInfo:
 
 
 def _bit_rate(info: AudioInfo) -> int:
-    """Return what a Vorbis header names, else the mean over the file; 0 for lossless files."""
+    """Return what the header of a lossy file says, else the mean over it; 0 for lossless ones."""
     if info.subtype not in LOSSY_SUBTYPES or info.frames == 0:
         return 0
-    size = info.path.stat().st_size
+    said = 0
     if info.subtype == "VORBIS":
         with info.path.open("rb") as file:
-            if nominal := containers.vorbis_nominal_bit_rate(file.read(4096)):
-                return nominal
-    if info.subtype == "MPEG_LAYER_III":
-        size -= mp3.tag_size(info.path)
-    return round(8 * size * info.sample_rate / info.frames)
+            said = containers.vorbis_nominal_bit_rate(file.read(4096))
+    elif info.subtype == "MPEG_LAYER_III":
+        said = mp3.mean_bit_rate(info.path)
+    size = info.path.stat().st_size - mp3.tag_size(info.path)
+    return said or round(8 * size * info.sample_rate / info.frames)
 
 
 def _check_whole(info: AudioInfo, log: str) -> None:
@@ -99,3 +110,39 @@ def _last_sample_is_there(path: Path) -> bool:
         handle.seek(handle.frames - 1)
         return len(handle.read(1)) == 1
     return False
+
+
+def check_readable(path: Path) -> None:
+    """Raise AudioError where there is no file with bytes in it."""
+    try:
+        size = path.stat().st_size
+        if path.is_dir():
+            raise AudioError(f"{path}: is a folder, not an audio file: name a file in it")
+        if not path.is_file():
+            raise AudioError(f"{path}: is not a regular file: save the sound to a file first")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise AudioError(
+            f"{path}: {reason_of(error)}: check the name and its permissions"
+        ) from None
+    if size == 0:
+        raise AudioError(f"{path}: is empty (0 bytes): record or copy it again")
+
+
+def reason_of(error: OSError) -> str:
+    """Return the operating system's words, in lower case and without numbers or paths."""
+    words = error.strerror or str(error)
+    return words[:1].lower() + words[1:]
+
+
+def check_writable(path: Path) -> None:
+    """Raise AudioError where `path` could not be replaced by a file."""
+    if path.is_dir():
+        raise AudioError(f"{path}: cannot be written (it is a folder): name a file")
+    if path.exists() and not path.is_file():
+        raise AudioError(f"{path}: cannot be written (not a regular file): name another")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise AudioError(f"{path}: cannot be written (permission denied): name another")
+    if not path.resolve().parent.is_dir():
+        raise AudioError(f"{path}: cannot be written (its folder does not exist): create it")

@@ -201,6 +201,8 @@ class WavStreamWriter:
         self._like = like
         self._extensible = file_format == "WAVEX" or like.channels > 2
         self._size = 0
+        size = like.frames * like.channels * _CODES[self.subtype][1] // 8
+        self._length_is_known = 0 < size < containers.RIFF_LIMIT
 
     def __enter__(self) -> Self:
         self._binary.write(self._header())
@@ -209,14 +211,14 @@ class WavStreamWriter:
     def _header(self) -> bytes:
         like, (code, bits) = self._like, _CODES[self.subtype]
         frame_bytes = like.channels * bits // 8
-        data_size = like.frames * frame_bytes
         rates = (like.channels, like.sample_rate, like.sample_rate * frame_bytes, frame_bytes)
         form = struct.pack("<HHIIHH", _EXTENSIBLE if self._extensible else code, *rates, bits)
         if self._extensible:
             form += struct.pack("<HHIH", 22, bits, 0, code) + _GUID_TAIL
-        size = 4 + 8 + len(form) + 8 + data_size + data_size % 2
-        if not 0 < size <= containers.RIFF_LIMIT or not like.frames:
-            size = data_size = _UNKNOWN
+        size = data_size = _UNKNOWN
+        if self._length_is_known:
+            data_size = like.frames * frame_bytes
+            size = 4 + 8 + len(form) + 8 + data_size + data_size % 2
         head = struct.pack("<4sI4s", b"RIFF", size, b"WAVE")
         head += struct.pack("<4sI", b"fmt ", len(form)) + form
         return head + struct.pack("<4sI", b"data", data_size)
@@ -237,9 +239,11 @@ class WavStreamWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
-            self._binary.write(bytes(self._size % 2))  # chunks have even lengths
-            self._binary.flush()
+        if kind is not None:
+            return
+        if self._length_is_known:  # else the padding would be taken for a sample
+            self._binary.write(bytes(self._size % 2))
+        self._binary.flush()
 
 
 def _encode(data: NDArray[Any], subtype: str) -> bytes:

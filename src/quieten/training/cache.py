@@ -66,7 +66,7 @@ def load_recordings(
     entries = json.loads(index.read_text())
     if not entries["names"]:
         raise ConfigError(
-            f"no readable audio in {', '.join(map(str, folders))}: name folders that hold recordings"
+            f"nothing can be read in {', '.join(map(str, folders))}: name folders with recordings"
         )
     offsets = np.array(entries["offsets"], dtype=np.int64)
     samples = np.memmap(target.with_suffix(".i16"), dtype=np.int16, mode="r")

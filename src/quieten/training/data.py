@@ -159,9 +159,7 @@ class Mixer:
         return make_room_response(self.config.sample_rate, rng)
 
 
-def draw_group(
-    recordings: Recordings, rng: np.random.Generator, power: float
-) -> NDArray[np.int64]:
+def draw_group(recordings: Recordings, rng: np.random.Generator, power: float) -> NDArray[np.int64]:
     """Returns the files of a group drawn with probability ~ files ** power."""
     weights = np.array([len(g) for g in recordings.groups], dtype=np.float64) ** power
     return recordings.groups[int(rng.choice(len(weights), p=weights / weights.sum()))]
@@ -193,9 +191,7 @@ def batches(
             yield step, noisy, clean
 
 
-def validation_items(
-    config: ValidationConfig, data: DataConfig
-) -> list[tuple[Waveform, Waveform]]:
+def validation_items(config: ValidationConfig, data: DataConfig) -> list[tuple[Waveform, Waveform]]:
     """Returns fixed pairs (noisy, clean), each (T,): the same in every run.
 
     Every clean recording comes in turn, with every noise and SNR; nothing is augmented.

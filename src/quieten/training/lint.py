@@ -94,16 +94,17 @@ def load_role(config: TrainConfig, setting: str) -> Role:
     """Returns the decoded recordings of a setting such as `data.clean`."""
     section, _, key = setting.partition(".")
     folders = getattr(getattr(config, section), key)
-    recordings = load_recordings(
-        folders, config.data.cache, config.data.sample_rate, config.data.group_pattern
-    )
-    digests = (
-        hashlib.blake2b(samples(recordings, i), digest_size=16).digest()
-        if samples(recordings, i).any()
-        else b""  # all silences are alike, and reported as such
-        for i in range(len(recordings))
-    )
+    data = config.data
+    recordings = load_recordings(folders, data.cache, data.sample_rate, data.group_pattern)
+    digests = (digest(samples(recordings, i)) for i in range(len(recordings)))
     return Role(setting, recordings, tuple(digests))
+
+
+def digest(waveform: NDArray[np.int16]) -> bytes:
+    """Returns what tells sounds apart; nothing for silence, which is reported as such."""
+    if not waveform.any():
+        return b""
+    return hashlib.blake2b(waveform.data, digest_size=16).digest()
 
 
 def samples(recordings: Recordings, index: int) -> NDArray[np.int16]:
@@ -116,13 +117,13 @@ def find_leaks(training: list[Role], held_out: list[Role]) -> list[Finding]:
     """Returns the training recordings whose very samples are held out, too."""
     known: dict[bytes, str] = {}
     for role in held_out:
-        for name, digest in zip(role.recordings.names, role.digests, strict=True):
-            known.setdefault(digest, f"{role.setting}: {name}")
+        for name, key in zip(role.recordings.names, role.digests, strict=True):
+            known.setdefault(key, f"{role.setting}: {name}")
     return [
-        Finding("leaked", f"{role.setting}: {name}", f"the same sound as {known[digest]}")
+        Finding("leaked", f"{role.setting}: {name}", f"the same sound as {known[key]}")
         for role in training
-        for name, digest in zip(role.recordings.names, role.digests, strict=True)
-        if digest and digest in known
+        for name, key in zip(role.recordings.names, role.digests, strict=True)
+        if key and key in known
     ]
 
 
@@ -155,10 +156,10 @@ def find_duplicates(training: list[Role]) -> list[Finding]:
     seen: dict[bytes, str] = {}
     findings = []
     for role in training:
-        for name, digest in zip(role.recordings.names, role.digests, strict=True):
+        for name, key in zip(role.recordings.names, role.digests, strict=True):
             file = f"{role.setting}: {name}"
-            first = seen.setdefault(digest, file)
-            if digest and first is not file:
+            first = seen.setdefault(key, file)
+            if key and first is not file:
                 findings.append(Finding("duplicate", file, f"the same sound as {first}"))
     return findings
 

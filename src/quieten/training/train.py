@@ -7,6 +7,9 @@ uninterrupted one ends.
 
 import logging
 import os
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,14 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
+from quieten.degrade import Waveform
 from quieten.errors import AudioError, ConfigError, MissingExtra
 from quieten.metrics import METRICS
 from quieten.training.checkpoint import restore, save
 from quieten.training.config import TrainConfig, load_config
-from quieten.training.data import Waveform, batches, load_mixer, validation_items
+from quieten.training.data import batches, load_mixer, validation_items
+from quieten.training.lint import lint, summarize
 from quieten.training.models import FAMILIES
 from quieten.training.optimize import Updater
-from quieten.training.progress import CsvLog, Progress, tensorboard_writer
+from quieten.training.progress import Board, CsvLog, Progress, tensorboard_writer
 
 logger = logging.getLogger(__name__)
 
@@ -51,19 +56,22 @@ def main(
     Raises: ConfigError, AudioError.
     """
     config = load_config(config_path or family, overrides)
-    if config.family not in FAMILIES:
-        raise ConfigError(f"unknown family {config.family}: known are {', '.join(FAMILIES)}")
+    check_settings(config)
     if not resume and (out / "last.safetensors").exists():
         raise ConfigError(f"{out} holds a run already: give --resume or another folder")
-    rank, world = start_processes()
+    config, rank = start_processes(config)
     try:
-        train(config, out, resume, rank, world)
+        if rank == 0:
+            check_data(config)
+        if distributed.is_initialized():
+            distributed.barrier()  # the first process has filled the cache for all
+        train(config, out, resume, rank)
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
 
 
-def train(config: TrainConfig, out: Path, resume: bool, rank: int = 0, world: int = 1) -> None:
+def train(config: TrainConfig, out: Path, resume: bool, rank: int = 0) -> None:
     """Runs the loop: batch, step, log, validate, checkpoint."""
     prepare_torch(config)
     family: Family = FAMILIES[config.family](config)
@@ -72,36 +80,83 @@ def train(config: TrainConfig, out: Path, resume: bool, rank: int = 0, world: in
     best = progress_state.get("best", -float("inf"))
     mixer = load_mixer(config.data)
     validation = validation_items(config.validation, config.data) if rank == 0 else []
-    out.mkdir(parents=True, exist_ok=True)
+    select = config.validation.select
     if rank == 0:
-        (out / "config.json").write_text(config.model_dump_json(indent=2))
-    log = CsvLog(out / "log.csv", first_step)
-    scores_log = CsvLog(out / "validation.csv", first_step + 1)
-    board = tensorboard_writer(out) if rank == 0 else None
+        METRICS[select](*validation[0], config.data.sample_rate)  # what is missing fails now
+    step_logs, score_logs = open_logs(config, out, first_step) if rank == 0 else ([], [])
     with Progress(config.steps, first_step, quiet=rank != 0) as progress:
         for step, noisy, clean in batches(mixer, config.seed, first_step, config.steps, rank):
             torch.manual_seed(config.seed * 1_000_003 + step)  # dropout too is f(seed, step)
             losses = family.step(to_device(noisy, config), to_device(clean, config), step)
             progress.advance(losses)
-            if rank != 0:
-                continue
-            if step % config.log_every_steps == 0:
-                log.write(step, losses)
-                board.write(step, losses) if board else None
             done = step + 1
+            if step % config.log_every_steps == 0:
+                write(step_logs, step, losses)
             if done % config.validation.every_steps == 0 or done == config.steps:
                 scores = validate(family, validation, config)
-                scores_log.write(done, scores)
-                board.write(done, scores) if board else None
-                progress.note(done, scores)
-                score = scores[config.validation.select]
+                score = from_first_process(scores.get(select, -float("inf")), config)
                 for updater in family.updaters.values():
                     updater.watch(score)
+                write(score_logs, done, scores)
+                progress.note(done, scores)
                 if score > best:
                     best = score
-                    save(family.updaters, out / "best.safetensors", config, done, best)
-            if done % config.checkpoint_every_steps == 0 or done == config.steps:
+                    if rank == 0:
+                        save(family.updaters, out / "best.safetensors", config, done, best)
+            if rank == 0 and (done % config.checkpoint_every_steps == 0 or done == config.steps):
                 save(family.updaters, out / "last.safetensors", config, done, best)
+
+
+def check_settings(config: TrainConfig) -> None:
+    """Finds what would stop the run later.
+
+    Raises: ConfigError that names the setting.
+    """
+    if config.family not in FAMILIES:
+        raise ConfigError(f"unknown family {config.family}: known are {', '.join(FAMILIES)}")
+    if config.validation.select not in METRICS:
+        raise ConfigError(
+            f"validation.select: no metric is called {config.validation.select}: "
+            f"choose among {', '.join(METRICS)}"
+        )
+    for name in ("data.clean", "data.noise", "validation.clean", "validation.noise"):
+        section, _, key = name.partition(".")
+        if not getattr(getattr(config, section), key):
+            raise ConfigError(f"{name} names no folder: --set '{name}=[\"FOLDER\"]'")
+
+
+def check_data(config: TrainConfig) -> None:
+    """Prints what the linter finds in the folders.
+
+    Raises: ConfigError if training material leaks into validation or test.
+    """
+    findings = lint(config) if config.data.lint else []
+    if findings:
+        print(summarize(findings), file=sys.stderr)
+    leaks = [finding for finding in findings if finding.kind == "leaked"]
+    if leaks and not config.data.allow_leaks:
+        raise ConfigError(
+            f"{leaks[0].file} is {leaks[0].detail}, {len(leaks)} leaks in all: remove them from "
+            "training, or set data.allow_leaks=true"
+        )
+
+
+def open_logs(
+    config: TrainConfig, out: Path, first_step: int
+) -> tuple[list[CsvLog | Board], list[CsvLog | Board]]:
+    """Writes the configuration into the run folder; returns where losses and scores go."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.json").write_text(config.model_dump_json(indent=2))
+    board = tensorboard_writer(out)
+    boards = [board] if board else []
+    losses = CsvLog(out / "log.csv", first_step)
+    return [losses, *boards], [CsvLog(out / "validation.csv", first_step + 1), *boards]
+
+
+def write(logs: Sequence[CsvLog | Board], step: int, values: dict[str, float]) -> None:
+    """Adds a row, or a point to each curve, to every log."""
+    for log in logs:
+        log.write(step, values)
 
 
 def validate(
@@ -127,12 +182,30 @@ def prepare_torch(config: TrainConfig) -> None:
     torch.manual_seed(config.seed)
 
 
-def start_processes() -> tuple[int, int]:
-    """Joins the other processes where torchrun started several; returns (rank, how many)."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world > 1:
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return int(os.environ.get("RANK", "0")), world
+def start_processes(config: TrainConfig) -> tuple[TrainConfig, int]:
+    """Joins the other processes where torchrun started several; returns (config, rank).
+
+    On GPUs each process gets its own.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return config, 0
+    on_gpu = config.device.startswith("cuda")
+    if on_gpu:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+        config = config.model_copy(update={"device": device})
+    # the others wait while the first decodes the data or validates
+    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(hours=2))
+    return config, distributed.get_rank()
+
+
+def from_first_process(value: float, config: TrainConfig) -> float:
+    """Returns the value that process 0 has, so that all take the same decisions."""
+    if not distributed.is_initialized():
+        return value
+    box = torch.tensor([value], dtype=torch.float64, device=config.device)
+    distributed.broadcast(box, 0)
+    return box.item()
 
 
 def to_device(waveform: np.ndarray[Any, np.dtype[np.float32]], config: TrainConfig) -> Tensor:

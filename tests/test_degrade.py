@@ -1,0 +1,154 @@
+"""Degradations measure what they say and draw from their generator alone."""
+
+import numpy as np
+import pytest
+
+from quieten.degrade import (
+    DEGRADATIONS,
+    active_rms,
+    add_noise,
+    band_limit,
+    change_speed,
+    clip,
+    convolve,
+    fft_size,
+    make_room_response,
+    noise_gain,
+    reverberate,
+    rms,
+)
+
+RATE = 16_000
+
+
+@pytest.fixture
+def noise(rng):
+    return (0.05 * rng.standard_normal(2 * RATE)).astype(np.float32)
+
+
+@pytest.mark.parametrize("snr_db", [-10.0, 0.0, 5.0, 30.0])
+def test_mixtures_measure_the_snr_asked_for(speech_like, noise, snr_db):
+    """Active speech level over noise RMS; 0.01 dB covers float32 rounding."""
+    clean = speech_like()
+    noisy = add_noise(clean, noise, RATE, snr_db=snr_db)
+    measured_db = 20 * np.log10(active_rms(clean, RATE) / rms(noisy - clean))
+    assert measured_db == pytest.approx(snr_db, abs=0.01)
+    assert noisy.dtype == np.float32
+
+
+def test_silence_cannot_be_scaled_to_an_snr(speech_like):
+    clean = speech_like()
+    silence = np.zeros_like(clean)
+    np.testing.assert_array_equal(add_noise(clean, silence, RATE, snr_db=0), clean)
+    assert noise_gain(silence, clean, RATE, 0.0) == 0.0
+
+
+def test_pauses_do_not_change_the_active_level(noise):
+    """RMS falls by 6 dB when three quarters are silence; the active level stays (2 %: edges)."""
+    sparse = np.concatenate([noise, np.zeros(3 * noise.size, np.float32)])
+    assert rms(sparse) == pytest.approx(rms(noise) / 2, rel=1e-6)
+    assert active_rms(sparse, RATE) == pytest.approx(active_rms(noise, RATE), rel=0.02)
+
+
+@pytest.mark.parametrize("length", [0, 1, 100])
+def test_levels_of_almost_nothing(length):
+    waveform = np.ones(length, np.float32)
+    assert rms(waveform) == active_rms(waveform, RATE) == (1.0 if length else 0.0)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 7, 100, 1025, 48_128])
+def test_fft_sizes_are_long_enough_and_not_wasteful(length):
+    size = fft_size(length)
+    assert max(length, 1) <= size <= max(1.34 * length, 2)
+    while size % 2 == 0:
+        size //= 2
+    assert size in (1, 3, 5)
+
+
+def test_convolution_equals_the_definition(rng):
+    x, h = rng.standard_normal(300).astype(np.float32), rng.standard_normal(90).astype(np.float32)
+    np.testing.assert_allclose(convolve(x, h), np.convolve(x, h)[:300], atol=1e-4)
+
+
+def test_early_reflections_stay_in_the_target(speech_like):
+    """Direct sound, one reflection at 30 ms, one at 200 ms: the second is reverberation."""
+    waveform = speech_like()
+    response = np.zeros(RATE // 2, np.float32)
+    direct, early_at, late_at = 100, 100 + 480, 100 + 3200
+    response[[direct, early_at, late_at]] = 0.5, 0.25, 0.2
+    reverberant, early = reverberate(waveform, response, RATE)
+    scale = 1 / np.hypot(0.5, 0.25)  # unit energy of the early part
+    expected = 0.5 * scale * waveform
+    expected[480:] += 0.25 * scale * waveform[:-480]
+    np.testing.assert_allclose(early, expected, atol=1e-5)
+    expected[3200:] += 0.2 * scale * waveform[:-3200]
+    np.testing.assert_allclose(reverberant, expected, atol=1e-5)
+
+
+def test_a_room_without_echo_changes_nothing(speech_like):
+    waveform, response = speech_like(), np.zeros(800, np.float32)
+    response[300] = -0.1  # delay, level and sign of the direct sound are taken out, or kept in both
+    reverberant, early = reverberate(waveform, response, RATE)
+    np.testing.assert_allclose(reverberant, -waveform, atol=1e-6)
+    np.testing.assert_array_equal(reverberant, early)
+
+
+def test_made_rooms_begin_with_the_direct_sound_and_decay():
+    for seed in range(20):
+        response = make_room_response(RATE, np.random.default_rng(seed))
+        assert response[0] == 1.0 and np.argmax(np.abs(response)) == 0
+        assert response.dtype == np.float32 and 0.1 * RATE <= response.size <= 0.7 * RATE
+        half = response.size // 2
+        assert rms(response[half:]) < rms(response[16:half])
+
+
+@pytest.mark.parametrize("name", DEGRADATIONS)
+@pytest.mark.parametrize("length", [1, 999, RATE])
+def test_same_generator_same_sound(name, length, noise):
+    waveform = noise[:length]
+    kept = waveform.copy()
+    first, again, other = (
+        DEGRADATIONS[name](waveform, RATE, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(waveform, kept)  # the input is left alone
+    assert first.shape == waveform.shape and first.dtype == np.float32
+    assert np.all(np.isfinite(first))
+    assert length < 999 or np.any(first != other)
+
+
+@pytest.mark.parametrize("name", DEGRADATIONS)
+@pytest.mark.parametrize("length", [0, 1000])
+def test_silence_stays_silence(name, length, rng):
+    waveform = np.zeros(length, np.float32)
+    np.testing.assert_array_equal(DEGRADATIONS[name](waveform, RATE, rng), waveform)
+
+
+def test_nothing_is_left_above_the_cutoff(noise):
+    """The slope of the filter is 200 Hz wide; the highest cutoff is 95 % of the band."""
+    for seed in range(10):
+        limited = band_limit(noise, RATE, np.random.default_rng(seed))
+        cutoff_hz = np.random.default_rng(seed).uniform(3000, 7600)
+        power = np.abs(np.fft.rfft(limited)) ** 2
+        frequency_hz = np.fft.rfftfreq(limited.size, 1 / RATE)
+        assert power[frequency_hz > cutoff_hz + 250].sum() < 1e-4 * power.sum()
+        kept = np.abs(np.fft.rfft(noise))[(frequency_hz > 100) & (frequency_hz < cutoff_hz - 100)]
+        found = np.sqrt(power[(frequency_hz > 100) & (frequency_hz < cutoff_hz - 100)])
+        assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(kept), rel=0.01)
+
+
+def test_clipping_cuts_peaks_only(speech_like, rng):
+    waveform = speech_like()
+    clipped = clip(waveform, RATE, rng)
+    limit = np.abs(clipped).max()
+    assert 0.3 <= limit / np.abs(waveform).max() <= 0.9
+    np.testing.assert_array_equal(clipped, waveform.clip(-limit, limit))
+
+
+@pytest.mark.parametrize("factor", [0.85, 1.0, 1.18])
+def test_speed_changes_length_and_pitch(factor):
+    tone = np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE).astype(np.float32)
+    changed = change_speed(tone, factor)
+    assert changed.size == pytest.approx(RATE / factor, abs=2) and changed.dtype == np.float32
+    peak_hz = np.argmax(np.abs(np.fft.rfft(changed, RATE)))  # zero-padded: bins of 1 Hz
+    assert peak_hz == pytest.approx(1000 * factor, abs=2)

@@ -1,0 +1,178 @@
+"""A batch is a pure function of (seed, step), mixed as the configuration says."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from quieten.degrade import active_rms, rms
+from quieten.training.cache import Recordings
+from quieten.training.data import batches, draw_group, fit, load_mixer, validation_items
+
+RATE = 16_000
+PLAIN = [f"data.{key}=0" for key in ("reverb", "equalize", "band_limit", "clip", "noise_only")]
+
+
+@pytest.fixture
+def mixer(tiny):
+    """A function (*overrides) -> Mixer."""
+    return lambda *overrides: load_mixer(tiny(*overrides).data)
+
+
+def examples(mixer, count, seed=0):
+    return [mixer.example(np.random.default_rng([seed, i])) for i in range(count)]
+
+
+def test_batches_depend_on_seed_step_and_rank_alone(mixer):
+    a, b = mixer(), mixer()
+    first = a.batch(1, 7)
+    a.batch(1, 8), a.batch(2, 7)  # history does not matter
+    for one, other in zip(first, b.batch(1, 7), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for other in (a.batch(2, 7), a.batch(1, 8), a.batch(1, 7, rank=1)):
+        assert np.any(first[0] != other[0]) and np.any(first[1] != other[1])
+
+
+def test_batches_have_the_stated_form(mixer):
+    noisy, clean = mixer("data.batch_size=3").batch(1, 0)
+    for waveforms in (noisy, clean):
+        assert waveforms.shape == (3, round(0.512 * RATE)) and waveforms.dtype == np.float32
+        assert np.all(np.isfinite(waveforms))
+
+
+def test_items_of_a_batch_do_not_depend_on_its_size(mixer):
+    small, large = mixer("data.batch_size=2").batch(1, 5), mixer("data.batch_size=4").batch(1, 5)
+    np.testing.assert_array_equal(small[0], large[0][:2])
+
+
+def test_mixing_ahead_changes_nothing(mixer):
+    """Also not when the run begins in the middle."""
+    whole = list(batches(mixer(), 1, 0, 5))
+    rest = list(batches(mixer(), 1, 3, 5))
+    assert [step for step, _, _ in whole] == [0, 1, 2, 3, 4]
+    assert [step for step, _, _ in rest] == [3, 4]
+    for (step, noisy, clean), again in zip(whole[3:], rest, strict=True):
+        np.testing.assert_array_equal(noisy, mixer().batch(1, step)[0])
+        np.testing.assert_array_equal(noisy, again[1])
+        np.testing.assert_array_equal(clean, again[2])
+
+
+def test_a_finished_run_has_no_batches(mixer):
+    assert list(batches(mixer(), 1, 4, 4)) == []
+
+
+@pytest.mark.parametrize("snr_db", [-5.0, 0.0, 12.0])
+def test_mixtures_have_the_snr_that_was_drawn(mixer, snr_db):
+    """Active speech level over noise RMS; 0.01 dB is what float32 sums leave."""
+    for noisy, clean in examples(mixer(*PLAIN, f"data.snr_db=[{snr_db}, {snr_db}]"), 6):
+        measured_db = 20 * np.log10(active_rms(clean, RATE) / rms(noisy - clean))
+        assert measured_db == pytest.approx(snr_db, abs=0.01)
+
+
+def test_levels_are_drawn_from_the_range(mixer):
+    found = [20 * np.log10(rms(noisy)) for noisy, _ in examples(mixer("data.clip=0"), 40)]
+    assert min(found) >= -45.01 and max(found) <= -11.99
+    assert np.ptp(found) > 20  # 40 draws from 33 dB leave both ends uncovered by 5 dB or less
+
+
+def test_clipping_is_to_be_repaired(mixer):
+    """The mixture is cut off, the target is not."""
+    plain = examples(mixer(*PLAIN), 5)
+    clipped = examples(mixer(*PLAIN[:3], "data.clip=1", "data.noise_only=0"), 5)
+    for (noisy, clean), (cut, target) in zip(plain, clipped, strict=True):
+        peak = np.abs(cut).max()
+        assert 0.29 <= peak / np.abs(noisy).max() <= 0.91
+        np.testing.assert_array_equal(cut, noisy.clip(-peak, peak))
+        np.testing.assert_array_equal(target, clean)
+
+
+def test_band_limits_hold_for_mixture_and_target_alike(mixer):
+    settings = [*PLAIN[:2], "data.band_limit=1", "data.clip=0", "data.noise_only=0"]
+    for noisy, clean in examples(mixer(*settings), 5):
+        tops = [top_hz(waveform) for waveform in (noisy, noisy - clean)]
+        assert tops[0] < 7900 and tops[0] == pytest.approx(tops[1], abs=250)
+
+
+def top_hz(waveform):
+    """The frequency below which all but 1e-6 of the energy lies."""
+    power = np.cumsum(np.abs(np.fft.rfft(waveform * np.hanning(waveform.size))) ** 2)
+    return np.searchsorted(power, power[-1] * (1 - 1e-6)) * RATE / waveform.size
+
+
+def test_without_speech_the_target_is_silence(mixer):
+    for noisy, clean in examples(mixer("data.noise_only=1"), 4):
+        assert not clean.any() and noisy.any()
+
+
+def test_the_target_keeps_the_early_reflections_only(mixer):
+    """At 60 dB there is no noise to speak of: what is left of the mixture is the late part."""
+    settings = ["data.reverb=1", "data.equalize=0", "data.clip=0", "data.noise_only=0"]
+    pairs = examples(mixer(*settings, "data.snr_db=[60, 60]"), 12)
+    late = [rms(noisy - clean) / rms(clean) for noisy, clean in pairs]
+    assert max(late) > 0.1 and min(late) < 1.0
+    dry = examples(mixer(*PLAIN, "data.snr_db=[60, 60]"), 3)
+    assert max(rms(noisy - clean) / rms(clean) for noisy, clean in dry) < 2e-3
+
+
+def test_short_recordings_are_joined(mixer):
+    """Segments longer than any voice (1.3 s) or noise (2 s) are filled to the end."""
+    for noisy, clean in examples(mixer(*PLAIN, "data.segment_s=4.0"), 3):
+        assert noisy.shape == (4 * RATE,)
+        assert rms(clean[-2 * RATE :]) > 0.1 * rms(clean)
+        assert rms((noisy - clean)[-RATE // 2 :]) > 0
+
+
+@pytest.mark.parametrize("setting", ["babble=1", "made_noise=1", "second_noise=1"])
+def test_every_source_of_noise_works_alone(mixer, setting):
+    others = ["data.babble=0", "data.made_noise=0", "data.second_noise=0"]
+    for noisy, clean in examples(mixer(*others, f"data.{setting}"), 4):
+        assert np.all(np.isfinite(noisy)) and rms(noisy - clean) > 0
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_groups_are_drawn_by_the_stated_law(power):
+    """Probability ~ files ** power; 4 standard errors of 4000 draws are 0.032 at most."""
+    sizes = np.array([1, 4, 16])
+    borders = np.concatenate([[0], np.cumsum(sizes)])
+    groups = tuple(np.arange(a, b) for a, b in itertools.pairwise(borders))
+    recordings = Recordings(("x",) * 21, np.zeros(22, np.int64), np.zeros(0, np.int16), groups)
+    rng = np.random.default_rng(1)
+    drawn = [len(draw_group(recordings, rng, power)) for _ in range(4000)]
+    shares = np.array([drawn.count(size) for size in sizes]) / 4000
+    np.testing.assert_allclose(shares, sizes**power / (sizes**power).sum(), atol=0.032)
+
+
+def test_silent_recordings_are_avoided_where_others_are(mixer):
+    """Eight tries: with half of the files silent, 1 of 256 segments may still be so."""
+    full = mixer(*PLAIN)
+    samples = np.array(full.clean.samples)
+    for i in range(0, 6, 2):  # one of the two files of each speaker
+        samples[full.clean.offsets[i] : full.clean.offsets[i + 1]] = 0
+    half = replace(full, clean=replace(full.clean, samples=samples))
+    assert all(clean.any() for _, clean in examples(half, 20))
+
+
+def test_fit_repeats_or_cuts():
+    x = np.arange(3, dtype=np.float32)
+    assert fit(x, 7).tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert fit(x, 2).tolist() == [0, 1]
+
+
+def test_validation_is_the_same_every_time(tiny):
+    config = tiny("validation.items=5", "validation.snr_db=[0, 5, 10]")
+    items = validation_items(config.validation, config.data)
+    again = validation_items(config.validation, config.data.model_copy(update={"batch_size": 9}))
+    assert len(items) == 5
+    for i, ((noisy, clean), other) in enumerate(zip(items, again, strict=True)):
+        np.testing.assert_array_equal(noisy, other[0])
+        np.testing.assert_array_equal(clean, other[1])
+        measured_db = 20 * np.log10(active_rms(clean, RATE) / rms(noisy - clean))
+        assert measured_db == pytest.approx((0, 5, 10)[i % 3], abs=0.01)
+
+
+def test_validation_targets_are_the_recordings_themselves(tiny, voice):
+    """Nothing is augmented: the first target is the first file, to a step of 16 bits."""
+    config = tiny()
+    _, clean = validation_items(config.validation, config.data)[0]
+    np.testing.assert_allclose(clean, voice(500, 1.6)[: clean.size], atol=1 / 32768, rtol=0)

@@ -1,0 +1,109 @@
+"""Export: ONNX says what torch says, for whole files, streams and the CLI's model file."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import quieten
+from quieten import Denoiser
+from quieten.errors import ConfigError, ModelError
+from quieten.runtime import Model
+from quieten.training import export as exporter
+from quieten.training.checkpoint import save
+from quieten.training.models import FAMILIES
+from quieten.training.models.realtime import RealtimeNet
+
+
+@pytest.fixture(scope="module")
+def run_dir(overrides, tmp_path_factory):
+    """A run folder with a best checkpoint of a tiny network whose weights are not at rest."""
+    from quieten.training.config import load_config
+
+    config = load_config("realtime", [*overrides, "licence=CC0-1.0"])
+    torch.manual_seed(3)
+    family = FAMILIES["realtime"](config)
+    with torch.no_grad():
+        for value in family.updaters["net"].averaged.state_dict().values():
+            if value.is_floating_point():
+                value.add_(0.1 * torch.rand_like(value))
+    folder = tmp_path_factory.mktemp("run")
+    save(family.updaters, folder / "best.safetensors", config, 17, 0.5)
+    return folder, family
+
+
+@pytest.fixture(scope="module")
+def exported(run_dir, tmp_path_factory):
+    out = tmp_path_factory.mktemp("export") / "tiny.onnx"
+    return exporter.main(run_dir[0], out, None)
+
+
+def test_onnx_gives_the_masks_and_states_of_torch(exported) -> None:
+    assert exported.largest_difference <= 1e-5  # float32 rounding over a few layers
+
+
+def test_whole_files_sound_as_torch_makes_them(run_dir, exported, voice) -> None:
+    noisy = voice(7, 1.37)
+    expected = run_dir[1].denoise(torch.from_numpy(noisy[None]))[0].numpy()
+    denoised = Denoiser(exported.path)(noisy, 16_000)
+    # float32 transforms on both sides; the output is far from the input, so this is no identity
+    np.testing.assert_allclose(denoised, expected, atol=2e-5)
+    assert np.abs(denoised - noisy).max() > 0.01
+
+
+def test_streams_give_what_whole_files_give(exported, voice) -> None:
+    noisy = voice(8, 1.1)
+    stream = Denoiser(exported.path).stream(16_000)
+    pieces = [stream.feed(noisy[i : i + 160]) for i in range(0, noisy.size, 160)]
+    streamed = np.concatenate([*pieces, stream.flush()])
+    np.testing.assert_allclose(streamed, Denoiser(exported.path)(noisy, 16_000), atol=1e-5)
+
+
+def test_the_file_says_what_it_is(run_dir, exported) -> None:
+    info = Model(exported.path).info
+    assert (info.name, info.family, info.version) == ("tiny", "realtime", quieten.__version__)
+    assert (info.sample_rate, info.n_fft, info.hop_length) == (16_000, 512, 256)
+    assert info.states == ("state_sub_band_0", "state_full_band")
+    assert info.licence == "CC0-1.0"
+    net = run_dir[1].updaters["net"].averaged
+    assert info.parameters == sum(p.numel() for p in net.parameters())
+    assert info.latency_ms == 32.0
+
+
+def test_scores_are_written_into_the_file(exported, tmp_path: Path) -> None:
+    copy = tmp_path / "scored.onnx"
+    copy.write_bytes(exported.path.read_bytes())
+    exporter.set_scores(copy, {"stoi": 0.8})
+    assert Model(copy).info.scores == {"stoi": 0.8}
+    assert Model(copy).info.name == "tiny"
+    with pytest.raises(ConfigError, match="export it first"):
+        exporter.set_scores(tmp_path / "nothing.onnx", {})
+
+
+def test_a_graph_that_disagrees_is_not_written(run_dir, tmp_path: Path, monkeypatch) -> None:
+    net = run_dir[1].updaters["net"].averaged
+    assert isinstance(net, RealtimeNet)
+    faithful = exporter.to_onnx
+
+    def unfaithful(net: RealtimeNet, path: Path) -> None:
+        faithful(net, path)
+        model = onnx.load(str(path))
+        weight = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+        weight.raw_data = bytes(len(weight.raw_data))
+        onnx.save(model, str(path))
+
+    monkeypatch.setattr(exporter, "to_onnx", unfaithful)
+    metadata = {"quieten_format": "1", "name": "x", "parameters": "1"}
+    metadata |= {"family": "realtime", "version": "1", "sample_rate": "16000", "n_fft": "512"}
+    metadata |= {"hop_length": "256", "licence": "MIT", "scores": "{}"}
+    metadata |= {"states": '["state_sub_band_0", "state_full_band"]'}
+    with pytest.raises(ModelError, match="differ"):
+        exporter.export(net, tmp_path / "wrong.onnx", metadata)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="train first"):
+        exporter.main(tmp_path, tmp_path / "x.onnx", None)
