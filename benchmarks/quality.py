@@ -1,10 +1,11 @@
 """Scores a model through the command line on a folder with clean/, noisy/ and manifest.csv.
 
-    python benchmarks/quality.py TESTSET [--model NAME|PATH] [--json FILE]
+    python benchmarks/quality.py TESTSET [--model NAME|PATH] [--json FILE] [--store]
 
 Only items without reverberation count (column `reverb`), where the manifest tells. Prints means
 of PESQ-WB, STOI and SI-SDR for the noisy and the denoised files, and per SNR. Needs
-quieten[eval,pesq].
+quieten[eval,pesq]. `--store` writes the means into the model's file, where `quieten models` finds
+them (needs quieten[train]).
 """
 
 import argparse
@@ -20,6 +21,7 @@ import numpy as np
 
 from quieten import read_audio
 from quieten.metrics import METRICS
+from quieten.runtime import load
 
 NAMES = ("pesq_wb", "stoi", "si_sdr_db")
 Scores = dict[str, float]
@@ -31,6 +33,7 @@ def main() -> None:
     parser.add_argument("testset", type=Path)
     parser.add_argument("--model", default="speech")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--store", action="store_true")
     arguments = parser.parse_args()
     items = dry_items(arguments.testset)
     with tempfile.TemporaryDirectory() as folder:
@@ -39,6 +42,16 @@ def main() -> None:
     report(rows)
     if arguments.json:
         arguments.json.write_text(json.dumps({"model": arguments.model, "items": rows}, indent=1))
+    if arguments.store:
+        from quieten.training.export import set_scores
+
+        means = {name: round(mean(rows, "denoised", name), 3) for name in NAMES}
+        set_scores(load(arguments.model).info.path, means)
+
+
+def mean(rows: list[dict[str, object]], kind: str, name: str) -> float:
+    """Returns the mean of a metric over the noisy or the denoised items."""
+    return float(np.mean([row[kind][name] for row in rows]))  # type: ignore[index]
 
 
 def dry_items(testset: Path) -> list[dict[str, str]]:
@@ -75,10 +88,7 @@ def report(rows: list[dict[str, object]]) -> None:
     for label, group in by_snr.items():
         cells = []
         for name in NAMES:
-            noisy, denoised = (
-                float(np.mean([row[kind][name] for row in group]))  # type: ignore[index]
-                for kind in ("noisy", "denoised")
-            )
+            noisy, denoised = mean(group, "noisy", name), mean(group, "denoised", name)
             cells.append(f"{noisy:9.3f} -> {denoised:9.3f}")
         print(f"{label:8}{len(group):6}" + "".join(f"{cell:>22}" for cell in cells))
 

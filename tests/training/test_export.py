@@ -12,7 +12,7 @@ from quieten import Denoiser
 from quieten.errors import ConfigError, ModelError
 from quieten.runtime import Model
 from quieten.training import export as exporter
-from quieten.training.checkpoint import save
+from quieten.training.checkpoint import save, start_from
 from quieten.training.models import FAMILIES
 from quieten.training.models.realtime import RealtimeNet
 
@@ -107,3 +107,25 @@ def test_a_graph_that_disagrees_is_not_written(run_dir, tmp_path: Path, monkeypa
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="train first"):
         exporter.main(tmp_path, tmp_path / "x.onnx", None)
+
+
+def test_fine_tuning_begins_with_the_exported_weights(exported, tiny) -> None:
+    weights = exported.path.with_suffix(".safetensors")
+    config = tiny()
+    fresh, tuned = FAMILIES["realtime"](config), FAMILIES["realtime"](config)
+    start_from(tuned.updaters, str(weights))
+    noisy = torch.randn(1, 4096, generator=torch.Generator().manual_seed(0))
+    expected = Denoiser(exported.path)(noisy[0].numpy(), 16_000)
+    np.testing.assert_allclose(tuned.denoise(noisy)[0].numpy(), expected, atol=2e-5)
+    assert not np.allclose(fresh.denoise(noisy)[0].numpy(), expected, atol=1e-2)
+    net = tuned.updaters["net"]
+    for name, value in net.net.state_dict().items():
+        assert torch.equal(value, net.averaged.state_dict()[name])
+
+
+def test_fine_tuning_of_another_network_is_refused(exported, tiny, tmp_path: Path) -> None:
+    family = FAMILIES["realtime"](tiny("model.full_band=12"))
+    with pytest.raises(ConfigError, match="another network"):
+        start_from(family.updaters, str(exported.path.with_suffix(".safetensors")))
+    with pytest.raises(ConfigError, match="no checkpoint"):
+        start_from(family.updaters, str(tmp_path / "none.safetensors"))

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from quieten.errors import ConfigError
+from quieten.runtime import WEIGHTS
 from quieten.training.config import TrainConfig
 from quieten.training.optimize import Updater, below
 
@@ -70,3 +71,22 @@ def restore(updaters: Mapping[str, Updater], path: Path) -> dict[str, Any]:
             f"{path} holds another network: resume with the settings in its config.json"
         ) from None
     return numbers
+
+
+def start_from(updaters: Mapping[str, Updater], source: str) -> None:
+    """Gives every network the weights of an exported model, as the beginning of a run.
+
+    Args:
+        source: the name of an installed model, or a .safetensors file that `export` wrote.
+
+    Raises: ConfigError if there is no such file, or it is of another network.
+    """
+    path = WEIGHTS / f"{source}.safetensors"
+    tensors, _ = load_checkpoint(path if path.is_file() else Path(source))
+    try:
+        for name, updater in updaters.items():
+            updater.begin_with(below(f"{name}/", tensors))
+    except RuntimeError:
+        raise ConfigError(
+            f"{source} holds another network: set [model] as it was when it was trained"
+        ) from None

@@ -102,6 +102,8 @@ class TrainConfig(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     licence: str = "MIT"
     """Of the weights; goes into the exported model."""
+    start_from: str = ""
+    """Weights to begin with, for fine-tuning: a model's name or a .safetensors file of `export`."""
     log_every_steps: int = Field(20, gt=0)
     checkpoint_every_steps: int = Field(250, gt=0)
     data: DataConfig = DataConfig()

@@ -1,4 +1,7 @@
-"""From a run to one ONNX file that `quieten.runtime` runs, with proof that both say the same."""
+"""From a run to one ONNX file that `quieten.runtime` runs, with proof that both say the same.
+
+Beside it goes the same network as safetensors, from which `start_from` fine-tunes.
+"""
 
 import json
 import tempfile
@@ -16,7 +19,7 @@ from torch import Tensor
 import quieten
 from quieten.errors import ConfigError, ModelError
 from quieten.runtime import FORMAT, Model
-from quieten.training.checkpoint import load_checkpoint, restore
+from quieten.training.checkpoint import load_checkpoint, restore, save_checkpoint
 from quieten.training.config import TrainConfig, checked_section
 from quieten.training.models import FAMILIES
 from quieten.training.models.realtime import ExportedNet, RealtimeNet
@@ -36,7 +39,7 @@ class Export:
 
 
 def main(run_dir: Path, out: Path, name: str | None) -> Export:
-    """Writes the best weights of a run as ONNX and checks them against torch.
+    """Writes the best weights of a run as ONNX, checked against torch, and as safetensors.
 
     Args:
         run_dir: a run folder (its best checkpoint is taken), or a checkpoint file.
@@ -52,7 +55,10 @@ def main(run_dir: Path, out: Path, name: str | None) -> Export:
     restore(family.updaters, checkpoint)
     net = family.updaters["net"].averaged
     assert isinstance(net, RealtimeNet)
-    return export(net, out, describe(config, net, name or out.stem, numbers["step"]))
+    made = export(net, out, describe(config, net, name or out.stem, numbers["step"]))
+    weights = {f"net/{key}": value for key, value in net.state_dict().items()}
+    save_checkpoint(out.with_suffix(".safetensors"), weights, {"model": config.model})
+    return made
 
 
 def describe(config: TrainConfig, net: RealtimeNet, name: str, step: int) -> dict[str, str]:

@@ -128,6 +128,11 @@ class Updater:
             "plateau": {k: v for k, v in self.plateau.items() if math.isfinite(v)},
         }
 
+    def begin_with(self, weights: dict[str, Tensor]) -> None:
+        """Takes over weights, trained and averaged alike, without any state of the optimiser."""
+        self.net.load_state_dict(weights)
+        self.averaged.load_state_dict(weights)
+
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         """Takes over what `tensors` and `numbers` returned in another process."""
         self.net.load_state_dict(below("net/", tensors))

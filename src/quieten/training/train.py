@@ -20,7 +20,7 @@ from torch import Tensor, distributed
 from quieten.degrade import Waveform
 from quieten.errors import AudioError, ConfigError, MissingExtra
 from quieten.metrics import METRICS
-from quieten.training.checkpoint import restore, save
+from quieten.training.checkpoint import restore, save, start_from
 from quieten.training.config import TrainConfig, load_config
 from quieten.training.data import batches, load_mixer, validation_items
 from quieten.training.lint import lint, summarize
@@ -76,6 +76,8 @@ def train(config: TrainConfig, out: Path, resume: bool, rank: int = 0) -> None:
     prepare_torch(config)
     family: Family = FAMILIES[config.family](config)
     progress_state = restore(family.updaters, out / "last.safetensors") if resume else {}
+    if config.start_from and not resume:
+        start_from(family.updaters, config.start_from)
     first_step = progress_state.get("step", 0)
     best = progress_state.get("best", -float("inf"))
     mixer = load_mixer(config.data)
