@@ -72,6 +72,7 @@ def test_output_format(source: AudioInfo, expected: tuple[str, str]) -> None:
         ("a.flac", info("x", "WAV", "PCM_32"), ("FLAC", "PCM_24")),
         ("a.flac", info("x", "MOV", "ALAC_24"), ("FLAC", "PCM_24")),
         ("a.flac", info("x", "MOV", "AAC"), ("FLAC", "PCM_16")),
+        ("a.wav", info("x", "MP3", "MPEG_LAYER_III"), ("WAV", "PCM_16")),
         ("a.FLAC", info("x", "MP3", "MPEG_LAYER_III"), ("FLAC", "PCM_16")),
         ("a.ogg", info("x"), ("OGG", "VORBIS")),
         ("a.ogg", info("x", "OGG", "OPUS"), ("OGG", "OPUS")),

@@ -121,6 +121,8 @@ def _subtype(suffix: str, file_format: str, wanted: str) -> str:
     if suffix == ".opus":
         candidates = ["OPUS"]
     writable = [name for name in candidates if name not in _READ_ONLY]
+    if file_format != "MP3":  # WAV knows MP3 by name, but libsndfile does not write it there
+        writable = [name for name in writable if name != "MPEG_LAYER_III"]
     return next(name for name in writable if soundfile.check_format(file_format, name))
 
 
