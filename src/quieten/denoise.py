@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from quieten.bands import Grid, guided_gain, link_channels, make_grid
 from quieten.errors import AudioError, ConfigError
+from quieten.level import Lift
 from quieten.runtime import Model, load
 from quieten.stft import Spectrogram, StreamingISTFT, StreamingSTFT
 
@@ -231,10 +232,13 @@ class _Masker:
         self._removable = np.float32(removable)  # at most this share of a bin goes
         self._scale = np.float32(grid.scale)
         self._fade = grid.fade
+        info = model.info
+        self._lift = Lift(batch, info.n_fft, info.hop_length / info.sample_rate)
         self.reset()
 
     def reset(self) -> None:
         self._state = self._model.initial_state(self._batch)
+        self._lift.reset()
 
     def remove(self, spectra: Spectrogram) -> None:
         """Turn spectra (C, N, F) into those of the part to be removed, in place."""
@@ -243,6 +247,7 @@ class _Masker:
         if self._batch == 1:
             seen = link_channels(seen)
         seen = seen * self._scale  # (B, N, shared)
+        seen *= self._lift.gains(seen)[..., None]
         if shared < n_model:  # below the model's rate its upper bins are silent
             seen = np.pad(seen, [(0, 0), (0, 0), (0, n_model - shared)])
         view = seen.view(np.float32).reshape(*seen.shape, 2)  # (B, N, M, 2)

@@ -46,6 +46,7 @@ def test_onnx_gives_the_masks_and_states_of_torch(exported) -> None:
 
 def test_whole_files_sound_as_torch_makes_them(run_dir, exported, voice) -> None:
     noisy = voice(7, 1.37)
+    noisy = noisy[np.abs(noisy).argmax() :]  # loud from the first frame on: no lift of the level
     expected = run_dir[1].denoise(torch.from_numpy(noisy[None]))[0].numpy()
     denoised = Denoiser(exported.path)(noisy, 16_000)
     # float32 transforms on both sides; the output is far from the input, so this is no identity
