@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from quieten.errors import ConfigError
@@ -20,7 +20,8 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], numbers: dict[str, A
     """Writes a checkpoint; a kill at any moment leaves the old file or the new one, never half."""
     temporary = path.with_suffix(".part")
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, temporary, metadata={"quieten": json.dumps(numbers)})
+    # not safetensors' save_file: its files can be read by their owner only
+    temporary.write_bytes(to_bytes(contiguous, metadata={"quieten": json.dumps(numbers)}))
     temporary.replace(path)
 
 
