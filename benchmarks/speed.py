@@ -7,12 +7,11 @@ The real-time factor is seconds of work for each second of sound. `--memory` als
 """
 
 import argparse
-import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,13 @@ from numpy.typing import NDArray
 from quieten import Denoiser
 
 Waveform = NDArray[np.float32]
+
+# A child's peak counts from the size of its parent, so a small process stands between.
+WATCH = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
 
 def main() -> None:
@@ -57,10 +63,10 @@ def streamed(denoiser: Denoiser, noise: Waveform, rate: int) -> float:
     return min(timed(feed_all) for _ in range(3)) * rate / noise.shape[-1]
 
 
-def timed(work: object) -> float:
+def timed(work: Callable[[], object]) -> float:
     """Returns the processor seconds of a call."""
     start = time.process_time()
-    work()  # type: ignore[operator]
+    work()
     return time.process_time() - start
 
 
@@ -73,16 +79,11 @@ def peak_mb(model: str, minutes: int) -> float:
             for _ in range(minutes * 6):
                 file.write(0.05 * rng.standard_normal((480_000, 2), dtype=np.float32))
         command = [sys.executable, "-m", "quieten", "denoise", str(path), "--model", model]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        if status != 0:
-            raise SystemExit("quieten denoise failed")
-        return peak_bytes(usage) / 1e6
-
-
-def peak_bytes(usage: resource.struct_rusage) -> int:
-    """Returns the peak resident size: Linux counts kibibytes, macOS bytes."""
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        done = subprocess.run(
+            [sys.executable, "-c", WATCH, *command], check=True, capture_output=True, text=True
+        )
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    return int(done.stdout) * unit / 1e6
 
 
 if __name__ == "__main__":

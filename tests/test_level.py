@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from tiny_model import gate
 
 from quieten import Denoiser
 from quieten.level import FADE_DB_PER_S, MOST_DB, REFERENCE_DBFS, Lift
 from quieten.stft import stft
+from tiny_model import gate
 
 N_FFT, HOP, RATE = 512, 256, 16_000
 

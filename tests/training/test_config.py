@@ -135,7 +135,9 @@ MANUAL = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding
 
 
 def test_the_manual_explains_every_setting_and_no_other():
-    rows = MANUAL[MANUAL.index("| `family` |") : MANUAL.index("## Fine-tuning")].strip().splitlines()
+    rows = (
+        MANUAL[MANUAL.index("| `family` |") : MANUAL.index("## Fine-tuning")].strip().splitlines()
+    )
     explained = [key for row in rows for key in re.findall(r"`([\w.]+)`", row.split("|")[1])]
     expected = {*keys(TrainConfig), *keys(RealtimeConfig, "model.")}
     expected |= {f"loss.{name}" for name in load_config("realtime").loss}
