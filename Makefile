@@ -34,7 +34,7 @@ check: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy --strict src
-	@$(BIN)/lint-imports --quiet
+	@$(BIN)/lint-imports
 	@$(BIN)/codespell .
 
 format: $(VENV)/.installed-dev

@@ -85,7 +85,7 @@ def test_the_data_files_are_in(wheel, name):
 def test_nothing_else_is_in(wheel):
     allowed = ("quieten/", f"quieten-{quieten.__version__}.dist-info/")
     assert [name for name in wheel.namelist() if not name.startswith(allowed)] == []
-    unwanted = ("__pycache__", ".pyc", "tests", ".cache", ".safetensors", ".ckpt", ".log")
+    unwanted = ("__pycache__", ".pyc", "tests", ".cache", "last.safetensors", ".ckpt", ".log")
     assert [name for name in wheel.namelist() if any(part in name for part in unwanted)] == []
 
 
