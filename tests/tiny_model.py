@@ -25,7 +25,7 @@ METADATA = {
 
 
 def constant(folder: Path, gain: complex = 1.0, **metadata: str) -> Path:
-    """Return a model whose mask is `gain` everywhere: 1 is the identity, 0 silence."""
+    """Returns a model whose mask is `gain` everywhere: 1 is the identity, 0 silence."""
     nodes = [
         helper.make_node("Mul", ["spectrum", "zero"], ["nothing"]),
         helper.make_node("Add", ["nothing", "gain"], ["mask"]),
@@ -35,7 +35,7 @@ def constant(folder: Path, gain: complex = 1.0, **metadata: str) -> Path:
 
 
 def gate(folder: Path, threshold: float, closed: float = 0.0, **metadata: str) -> Path:
-    """Return a model that passes bins louder than `threshold` and scales the rest by `closed`."""
+    """Returns a model that passes bins louder than `threshold` and scales the rest by `closed`."""
     nodes = [
         *_magnitude(),
         helper.make_node("Greater", ["magnitude", "threshold"], ["open"]),
@@ -48,7 +48,7 @@ def gate(folder: Path, threshold: float, closed: float = 0.0, **metadata: str) -
 
 
 def smoother(folder: Path, memory: float = 0.9, **metadata: str) -> Path:
-    """Return a model with a state: a Wiener-like mask from each bin's average so far."""
+    """Returns a model with a state: a Wiener-like mask from each bin's average so far."""
     nodes = [
         *_magnitude(),
         helper.make_node(
@@ -82,7 +82,7 @@ def _magnitude() -> list[NodeProto]:
 
 
 def _real_mask() -> list[NodeProto]:
-    """Return the nodes from `gain` (B, N, F) to `mask` (B, N, F, 2) without an imaginary part."""
+    """Returns the nodes from `gain` (B, N, F) to `mask` (B, N, F, 2) without an imaginary part."""
     return [
         helper.make_node("Unsqueeze", ["gain", "last"], ["real"]),
         helper.make_node("Pad", ["real", "right"], ["mask"]),
@@ -90,7 +90,7 @@ def _real_mask() -> list[NodeProto]:
 
 
 def _one_pole(memory: float) -> onnx.GraphProto:
-    """Return the body of a scan: average = memory * average + (1 - memory) * magnitude."""
+    """Returns the body of a scan: average = memory * average + (1 - memory) * magnitude."""
     nodes = [
         helper.make_node("Mul", ["before", "memory"], ["old"]),
         helper.make_node("Mul", ["frame", "share"], ["new"]),

@@ -61,7 +61,7 @@ _SYSTEM_ERROR, _MALFORMED = 2, 3  # error codes of libsndfile
 
 
 def probe(path: str | Path) -> AudioInfo:
-    """Return what the file at `path` holds, without reading its samples.
+    """Returns what the file at `path` holds, without reading its samples.
 
     Raises:
         AudioError: it is missing, a folder, empty, without samples, truncated or not audio.
@@ -85,7 +85,7 @@ def _probe_media(path: Path) -> AudioInfo:
 
 
 def _probe_other(path: Path, error: "soundfile.LibsndfileError") -> AudioInfo:
-    """Try the media decoders on a file that libsndfile does not know."""
+    """Tries the media decoders on a file that libsndfile does not know."""
     from quieten import media
 
     if error.code == _MALFORMED:
@@ -101,7 +101,7 @@ def _probe_other(path: Path, error: "soundfile.LibsndfileError") -> AudioInfo:
 
 
 def _words(error: Exception) -> str:
-    """Return libsndfile's own words, without the file's name."""
+    """Returns libsndfile's own words, without the file's name."""
     words = str(error).rsplit(": ", 1)[-1].rstrip(".")
     return words[:1].lower() + words[1:]
 
@@ -113,7 +113,7 @@ class AudioReader:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Probe the file at `path`.
+        """Probes the file at `path`.
 
         Raises:
             AudioError: as `probe` does.
@@ -125,10 +125,10 @@ class AudioReader:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Leave nothing to close: `blocks` closes the file when it ends or is dropped."""
+        """Leaves nothing to close: `blocks` closes the file when it ends or is dropped."""
 
     def blocks(self, block_length: int) -> Iterator[Waveform]:
-        """Yield the samples in order, (C, block_length) each, the last one shorter.
+        """Yields the samples in order, (C, block_length) each, the last one shorter.
 
         Raises:
             AudioError: the file is damaged or ends before its header says.
@@ -176,7 +176,7 @@ class AudioWriter:
     """
 
     def __init__(self, path: str | Path, like: AudioInfo) -> None:
-        """Prepare a file at `path` with the rate, channels, subtype and tags of `like`.
+        """Prepares a file at `path` with the rate, channels, subtype and tags of `like`.
 
         The suffix of `path` names the format; its subtype is that of `like` where the format
         holds it.
@@ -235,7 +235,7 @@ class AudioWriter:
                     setattr(self._handle, name, like.tags[name])
 
     def write(self, waveform: Waveform) -> Waveform:
-        """Write samples (C, T) or (T,) and return them as they are stored.
+        """Writes samples (C, T) or (T,) and returns them as they are stored.
 
         Raises:
             AudioError: the disk is full, or the number of channels differs.
@@ -283,7 +283,7 @@ class AudioWriter:
             self._temporary.replace(self.path.resolve())
 
     def _check_stored(self) -> None:
-        """Raise OSError where the file lacks samples: encoders keep silent on a full disk."""
+        """Raises OSError where the file lacks samples: encoders keep silent on a full disk."""
         try:
             whole = inspect(self._temporary).frames >= self._frames
         except AudioError:
@@ -292,7 +292,7 @@ class AudioWriter:
             raise OSError("not all samples arrived")
 
     def _finish_header(self) -> None:
-        """Repair and complete what libsndfile leaves undone in the file just closed."""
+        """Repairs and completes what libsndfile leaves undone in the file just closed."""
         if self.format in ("WAV", "WAVEX"):
             containers.shrink_rf64(self._temporary)
         elif self.format == "AIFF" and self.subtype == "PCM_S8":
@@ -313,7 +313,7 @@ class AudioWriter:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while writing into an AudioError."""
+    """Turns what goes wrong while writing into an AudioError."""
     import soundfile
 
     try:
@@ -328,7 +328,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def read_audio(path: str | Path) -> tuple[Waveform, int]:
-    """Return (waveform (C, T), sample rate in Hz) of a whole file.
+    """Returns (waveform (C, T), sample rate in Hz) of a whole file.
 
     Raises:
         AudioError: as `probe` does, or the file is damaged.
@@ -348,7 +348,7 @@ def write_audio(
     subtype: str | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Write (C, T) or (T,) to `path`; its suffix names the format.
+    """Writes (C, T) or (T,) to `path`; its suffix names the format.
 
     Subtype and tags are those given, else those of `like`, else 16 bit and none.
 
@@ -371,7 +371,7 @@ def write_audio(
 
 
 def readable_formats() -> dict[str, str]:
-    """Return suffix -> what reads it here: "soundfile", "pyav", "ffmpeg" or what is missing."""
+    """Returns suffix -> what reads it here: "soundfile", "pyav", "ffmpeg" or what is missing."""
     from quieten import media
 
     other = next(iter(media.decoders()), "needs quieten[media] or ffmpeg")

@@ -61,7 +61,7 @@ class Grid:
 
 
 def make_grid(sample_rate: int, model_rate: int, model_n_fft: int, model_hop: int) -> Grid:
-    """Return the grid of a sound at `sample_rate` for a model.
+    """Returns the grid of a sound at `sample_rate` for a model.
 
     Where the model's hop is a whole number of samples (8, 12, 16, 24, 32, 48, 96, 192 kHz and
     others), the bins are the model's exactly. Elsewhere the nearest hop whose spectra are fast
@@ -82,7 +82,7 @@ def make_grid(sample_rate: int, model_rate: int, model_n_fft: int, model_hop: in
 
 
 def link_channels(spectra: Spectrogram) -> Spectrogram:
-    """Return one spectrum (1, N, F) for channels (C, N, F): RMS magnitude, phase of the sum.
+    """Returns one spectrum (1, N, F) for channels (C, N, F): RMS magnitude, phase of the sum.
 
     Where the channels cancel, the phase is the loudest channel's.
     """
@@ -103,7 +103,7 @@ def link_channels(spectra: Spectrogram) -> Spectrogram:
 
 
 def guided_gain(spectra: Spectrogram, mask: Spectrogram, guide: slice) -> NDArray[np.float32]:
-    """Return the gain (B, N) for the band above the model's top, at most 1.
+    """Returns the gain (B, N) for the band above the model's top, at most 1.
 
     It is the model's own gain in the guide band, the root of power after over power before; in
     silence, the root of the mean squared mask.
@@ -121,7 +121,7 @@ def guided_gain(spectra: Spectrogram, mask: Spectrogram, guide: slice) -> NDArra
 
 
 def _nearest_hop(numerator: int, denominator: int) -> int:
-    """Return numerator / denominator if whole, else the nearest number with primes up to 11."""
+    """Returns numerator / denominator if whole, else the nearest number with primes up to 11."""
     if numerator % denominator == 0:
         return numerator // denominator
     nearest = round(numerator / denominator)

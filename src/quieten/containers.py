@@ -17,7 +17,7 @@ _BIG_ENDIAN = {b"FORM", b"RIFX"}
 
 
 def iterate_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (name, position of its content, promised size) for each chunk of a RIFF or FORM file.
+    """Yields (name, position of its content, promised size) for each chunk of a RIFF or FORM file.
 
     Stops behind the samples' chunk, which may be cut or have an unknown size.
     """
@@ -34,12 +34,12 @@ def iterate_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 
 def is_placeholder(size: int) -> bool:
-    """Return whether a data size comes from a program that could not know the length."""
+    """Returns whether a data size comes from a program that could not know the length."""
     return size in _PLACEHOLDERS or _PLACEHOLDER_FLOOR <= size < 2**31 or size >= 2**32 - 2**12
 
 
 def missing_bytes(path: Path) -> int:
-    """Return how many bytes of samples a WAV, RF64 or AIFF file promises beyond its end."""
+    """Returns how many bytes of samples a WAV, RF64 or AIFF file promises beyond its end."""
     long_size = 0
     file_size = path.stat().st_size
     with path.open("rb") as file:
@@ -57,7 +57,7 @@ def missing_bytes(path: Path) -> int:
 
 
 def log_says_cut(log: str) -> bool:
-    """Return whether libsndfile's log shows a size (AU, CAF, W64) larger than the file."""
+    """Returns whether libsndfile's log shows a size (AU, CAF, W64) larger than the file."""
     sizes = re.findall(r"(\d+) \(should be (\d+)\)", log)
     return any(
         int(promised) > int(there) + 8 and int(promised) not in _PLACEHOLDERS
@@ -66,7 +66,7 @@ def log_says_cut(log: str) -> bool:
 
 
 def ogg_is_whole(path: Path) -> bool:
-    """Return whether an Ogg file ends with a complete page that is marked as the last."""
+    """Returns whether an Ogg file ends with a complete page that is marked as the last."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 2 * 65307))  # 65307 bytes: the largest page
         tail = file.read()
@@ -80,7 +80,7 @@ def ogg_is_whole(path: Path) -> bool:
 
 
 def vorbis_nominal_bit_rate(head: bytes) -> int:
-    """Return the bits per second that a Vorbis stream's first page names, 0 where it does not."""
+    """Returns the bits per second that a Vorbis stream's first page names, 0 where it does not."""
     start = head.find(b"\x01vorbis")
     if start < 0 or len(head) < start + 24:
         return 0
@@ -88,7 +88,7 @@ def vorbis_nominal_bit_rate(head: bytes) -> int:
 
 
 def shrink_rf64(path: Path) -> None:
-    """Turn an RF64 file into plain WAV in place, where its samples fit into 4 GiB."""
+    """Turns an RF64 file into plain WAV in place, where its samples fit into 4 GiB."""
     size = path.stat().st_size
     with path.open("r+b") as file:
         if size > RIFF_LIMIT or file.read(4) != b"RF64":
@@ -109,7 +109,7 @@ def shrink_rf64(path: Path) -> None:
 
 
 def set_aiff_frames(path: Path, frames: int, channels: int) -> None:
-    """Write the true length of an 8-bit AIFF: libsndfile counts a padding byte as a sample."""
+    """Writes the true length of an 8-bit AIFF: libsndfile counts a padding byte as a sample."""
     with path.open("r+b") as file:
         for name, position, _ in list(iterate_chunks(file)):
             if name == b"COMM":

@@ -56,7 +56,7 @@ class Denoiser:
         self.channels: Channels = channels
 
     def __call__(self, waveform: Samples, sample_rate: int) -> Samples:
-        """Return the denoised waveform: same shape and dtype, not shifted.
+        """Returns the denoised waveform: same shape and dtype, not shifted.
 
         Args:
             waveform: (T,) or (C, T), float32 or float64, full scale 1. NaN and infinity count as 0.
@@ -77,7 +77,7 @@ class Denoiser:
         return result
 
     def stream(self, sample_rate: int, n_channels: int = 1) -> "Stream":
-        """Return a stream with the same model and settings.
+        """Returns a stream with the same model and settings.
 
         Raises:
             AudioError: rate or number of channels do not fit.
@@ -156,7 +156,7 @@ class Stream:
         return 1000.0 * self.latency / self.sample_rate
 
     def feed(self, samples: Samples) -> Samples:
-        """Return the denoised samples that are ready; maybe none.
+        """Returns the denoised samples that are ready; maybe none.
 
         Args:
             samples: (T,) for one channel or (C, T); float32 or float64. The first block after the
@@ -187,7 +187,7 @@ class Stream:
         return self._shaped(np.concatenate(ready, axis=1))
 
     def flush(self) -> Samples:
-        """Return the rest: all output together is as long as all input. Then start afresh."""
+        """Returns the rest: all output together is as long as all input. Then start afresh."""
         removed = self._removed(self._analysis.flush())[:, : self._n_waiting]
         rest = self._waiting[:, : self._n_waiting] - removed
         self._reset()
@@ -201,7 +201,7 @@ class Stream:
         self._fresh = True
 
     def _advance(self, block: Block) -> Block:
-        """Return what is ready (C, T') after a block (C, T) of at most `block_length`."""
+        """Returns what is ready (C, T') after a block (C, T) of at most `block_length`."""
         block = _repaired(block)
         filled = self._n_waiting + block.shape[1]
         self._waiting[:, self._n_waiting : filled] = block
@@ -215,7 +215,7 @@ class Stream:
         return ready
 
     def _removed(self, spectrogram: Spectrogram) -> NDArray[np.float32]:
-        """Return the samples (C, T') to take away, for frames (C, F, N)."""
+        """Returns the samples (C, T') to take away, for frames (C, F, N)."""
         if spectrogram.shape[-1]:
             self._masker.remove(spectrogram.swapaxes(-1, -2))
         return self._synthesis.feed(spectrogram)
@@ -241,7 +241,7 @@ class _Masker:
         self._lift.reset()
 
     def remove(self, spectra: Spectrogram) -> None:
-        """Turn spectra (C, N, F) into those of the part to be removed, in place."""
+        """Turns spectra (C, N, F) into those of the part to be removed, in place."""
         shared, n_model = self._grid.shared, self._grid.model_bins
         seen = spectra[..., :shared]
         if self._batch == 1:
@@ -288,7 +288,7 @@ def _check_samples(samples: Samples) -> Samples:
 
 
 def _repaired(block: Block) -> Block:
-    """Return the block with NaN and infinity as 0, and limited to what spectra can hold."""
+    """Returns the block with NaN and infinity as 0, and limited to what spectra can hold."""
     if block.size == 0 or np.abs(block).max() <= MAX_LEVEL:  # NaN compares as false
         return block
     finite = np.where(np.isfinite(block), block, block.dtype.type(0))
@@ -296,7 +296,7 @@ def _repaired(block: Block) -> Block:
 
 
 def _limit_gain(attenuation_limit_db: float | None) -> float:
-    """Return the least gain that the limit allows."""
+    """Returns the least gain that the limit allows."""
     if attenuation_limit_db is None:
         return 0.0
     return math.pow(10.0, -attenuation_limit_db / 20.0)

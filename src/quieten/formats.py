@@ -97,7 +97,7 @@ class AudioInfo:
 
 
 def target_format(path: Path, like: AudioInfo) -> tuple[str, str]:
-    """Return (format, subtype) of a file at `path` that keeps what it can of `like`.
+    """Returns (format, subtype) of a file at `path` that keeps what it can of `like`.
 
     Raises:
         AudioError: the suffix names no format that can be written.
@@ -112,7 +112,7 @@ def target_format(path: Path, like: AudioInfo) -> tuple[str, str]:
 
 
 def _subtype(suffix: str, file_format: str, wanted: str) -> str:
-    """Return `wanted` or the nearest subtype that the format holds."""
+    """Returns `wanted` or the nearest subtype that the format holds."""
     import soundfile
 
     eight_bit = {"PCM_U8": "PCM_S8", "PCM_S8": "PCM_U8"}.get(wanted, wanted)
@@ -127,7 +127,7 @@ def _subtype(suffix: str, file_format: str, wanted: str) -> str:
 
 
 def output_format(info: AudioInfo) -> tuple[str, str]:
-    """Return (suffix, note) for a result like `info`; the note is empty if nothing changes."""
+    """Returns (suffix, note) for a result like `info`; the note is empty if nothing changes."""
     own = info.path.suffix.lower()
     if info.decoder != "soundfile" or info.format not in {
         f for fs in _FORMATS.values() for f in fs
@@ -146,7 +146,7 @@ def output_format(info: AudioInfo) -> tuple[str, str]:
 
 
 def encoder_settings(like: AudioInfo) -> dict[str, float | str]:
-    """Return soundfile's compression settings for the bitrate of `like`, {} where it has none."""
+    """Returns soundfile's compression settings for the bitrate of `like`, {} where it has none."""
     if not like.bit_rate:
         return {}
     if like.subtype == "OPUS":  # libsndfile: 6 to 256 kbit/s per channel
@@ -160,7 +160,7 @@ def encoder_settings(like: AudioInfo) -> dict[str, float | str]:
 
 
 def _vorbis_level(like: AudioInfo) -> float:
-    """Return the level whose header names the bitrate of `like`: quality has no other scale."""
+    """Returns the level whose header names the bitrate of `like`: quality has no other scale."""
     low, high = 0.0, 1.0  # the bitrate falls with the level
     sample_rate = min(like.sample_rate, 48000)  # above, the header names none
     for _ in range(7):

@@ -29,7 +29,7 @@ _TIMEOUT_S = 60  # for reading a header
 
 
 def decoders() -> tuple[str, ...]:
-    """Return which of "pyav" and "ffmpeg" are here, the preferred one first."""
+    """Returns which of "pyav" and "ffmpeg" are here, the preferred one first."""
     found = []
     if importlib.util.find_spec("av"):
         found.append("pyav")
@@ -39,7 +39,7 @@ def decoders() -> tuple[str, ...]:
 
 
 def probe(path: Path) -> AudioInfo:
-    """Return what the first sound stream of the file holds; `frames` is 0 where it is not said.
+    """Returns what the first sound stream of the file holds; `frames` is 0 where it is not said.
 
     Raises:
         MissingExtra: neither PyAV nor ffmpeg is here.
@@ -58,7 +58,7 @@ def probe(path: Path) -> AudioInfo:
 
 
 def blocks(info: AudioInfo, block_length: int) -> Iterator[Block]:
-    """Yield the samples of a file that `probe` described, (C, block_length) each.
+    """Yields the samples of a file that `probe` described, (C, block_length) each.
 
     The padding that codecs append is cut off where the file states its duration.
 
@@ -78,7 +78,7 @@ def blocks(info: AudioInfo, block_length: int) -> Iterator[Block]:
 
 
 def _trim(chunks: Iterator[Block], frames: int) -> Iterator[Block]:
-    """Pass on the first `frames` samples, all where `frames` is 0."""
+    """Passes on the first `frames` samples, all where `frames` is 0."""
     done = 0
     for chunk in chunks:
         yield chunk[:, : frames - done] if frames else chunk
@@ -106,7 +106,7 @@ def _reblock(chunks: Iterator[Block], block_length: int) -> Iterator[Block]:
 
 
 def _url(path: Path) -> str:
-    """Return a name that libav never takes for a protocol or an option."""
+    """Returns a name that libav never takes for a protocol or an option."""
     return f"file:{path}"
 
 
@@ -121,14 +121,14 @@ def _tags(*sources: dict[str, str]) -> dict[str, str]:
 
 
 def _subtype(codec: str, sample_format: str) -> str:
-    """Return the codec's name, with _24 where a lossless one holds more than 16 bit."""
+    """Returns the codec's name, with _24 where a lossless one holds more than 16 bit."""
     lossless = codec in ("alac", "flac", "tta", "wavpack") or codec.startswith("pcm_")
     fine = sample_format.rstrip("p") in ("s32", "flt", "dbl")
     return codec.upper() + ("_24" if lossless and fine else "")
 
 
 def _frames(samples: Fraction, container: str) -> int:
-    """Return the stated length: only the mp4 family states it, others have it guessed."""
+    """Returns the stated length: only the mp4 family states it, others have it guessed."""
     return round(samples) if "mp4" in container else 0
 
 

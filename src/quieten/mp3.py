@@ -53,7 +53,7 @@ class FrameHeader:
 
 
 def parse_header(data: bytes) -> FrameHeader | None:
-    """Return what the four bytes `data` of a layer III frame say, None if they are none."""
+    """Returns what the four bytes `data` of a layer III frame say, None if they are none."""
     if len(data) < 4 or data[0] != 0xFF or data[1] & 0xE0 != 0xE0:
         return None
     version, layer = data[1] >> 3 & 3, 4 - (data[1] >> 1 & 3)
@@ -69,7 +69,7 @@ def parse_header(data: bytes) -> FrameHeader | None:
 
 
 def encoder_settings(sample_rate: int, bit_rate: int) -> dict[str, float | str]:
-    """Return soundfile's settings for a bitrate: constant where it is a standard one.
+    """Returns soundfile's settings for a bitrate: constant where it is a standard one.
 
     LAME tells the exact length in the first frame, but not where a constant bitrate leaves
     no room for it there; then an average one does.
@@ -86,7 +86,7 @@ def encoder_settings(sample_rate: int, bit_rate: int) -> dict[str, float | str]:
 
 
 def tag_size(path: Path) -> int:
-    """Return the length in bytes of the ID3v2 tag before the sound, 0 where there is none."""
+    """Returns the length in bytes of the ID3v2 tag before the sound, 0 where there is none."""
     with path.open("rb") as file:
         return _id3_size(file.read(10))
 
@@ -102,7 +102,7 @@ def _synchsafe(data: bytes) -> int:
 
 
 def read_tags(path: Path) -> dict[str, str]:
-    """Return the tags of an MP3 file by our names: ID3v2, else ID3v1."""
+    """Returns the tags of an MP3 file by our names: ID3v2, else ID3v1."""
     with path.open("rb") as file:
         head = file.read(10)
         size = _id3_size(head)
@@ -118,7 +118,7 @@ def read_tags(path: Path) -> dict[str, str]:
 
 
 def _frames(head: bytes, body: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield (identifier, content) of each frame of an ID3v2.2, 2.3 or 2.4 tag."""
+    """Yields (identifier, content) of each frame of an ID3v2.2, 2.3 or 2.4 tag."""
     if not body:
         return
     version, flags = head[3], head[5]
@@ -145,7 +145,7 @@ def _frames(head: bytes, body: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _text_of(frame: str, content: bytes) -> tuple[str, str]:
-    """Return (our name or "", text) of an ID3v2 frame."""
+    """Returns (our name or "", text) of an ID3v2 frame."""
     if not content or frame[0] not in "TCW":
         return "", ""
     if frame[0] == "W":
@@ -179,7 +179,7 @@ def _read_id3v1(last: bytes) -> dict[str, str]:
 
 
 def build_tag(tags: dict[str, str]) -> bytes:
-    """Return an ID3v2.4 tag in UTF-8 that holds `tags`, nothing where there are none."""
+    """Returns an ID3v2.4 tag in UTF-8 that holds `tags`, nothing where there are none."""
     frames = b""
     for name, text in tags.items():
         frame, _, description = _FRAMES[name][0].partition(":")
@@ -197,7 +197,7 @@ def _to_synchsafe(size: int) -> bytes:
 
 
 def put_tags_before(path: Path, spare: Path, tags: dict[str, str]) -> None:
-    """Write `tags` in front of the MP3 file at `path`, by way of the file `spare`."""
+    """Writes `tags` in front of the MP3 file at `path`, by way of the file `spare`."""
     with path.open("rb") as source, spare.open("wb") as target:
         target.write(build_tag(tags))
         shutil.copyfileobj(source, target, 1 << 20)
@@ -205,7 +205,7 @@ def put_tags_before(path: Path, spare: Path, tags: dict[str, str]) -> None:
 
 
 def first_frame(file: BinaryIO) -> tuple[int, bytes]:
-    """Return (position, bytes) of the first frame, (-1, b"") where this is no MP3 file."""
+    """Returns (position, bytes) of the first frame, (-1, b"") where this is no MP3 file."""
     file.seek(0)
     head = file.read(10)
     if head[:3] != b"ID3" and parse_header(head[:4]) is None:
@@ -232,7 +232,7 @@ class _Promise:
 
 
 def _promise(frame: bytes) -> _Promise | None:
-    """Return the fields of a Xing, Info or VBRI header, None where there is none."""
+    """Returns the fields of a Xing, Info or VBRI header, None where there is none."""
     match = re.search(rb"(Xing|Info|VBRI)(.{4})", frame, re.DOTALL)
     if match is None:
         return None
@@ -243,7 +243,7 @@ def _promise(frame: bytes) -> _Promise | None:
 
 
 def check_whole(path: Path) -> None:
-    """Raise AudioError for an MP3 file with fewer bytes than its Xing header promises."""
+    """Raises AudioError for an MP3 file with fewer bytes than its Xing header promises."""
     with path.open("rb") as file:
         start, frame = first_frame(file)
     promise = _promise(frame)
@@ -252,7 +252,7 @@ def check_whole(path: Path) -> None:
 
 
 def mean_bit_rate(path: Path) -> int:
-    """Return the bits per second of the frames behind a Xing header, 0 where there is none."""
+    """Returns the bits per second of the frames behind a Xing header, 0 where there is none."""
     with path.open("rb") as file:
         _, frame = first_frame(file)
     header, promise = parse_header(frame[:4]), _promise(frame)
@@ -263,7 +263,7 @@ def mean_bit_rate(path: Path) -> int:
 
 
 def count_frames(path: Path, start: int) -> int:
-    """Return how many whole frames lie in the file from position `start` on."""
+    """Returns how many whole frames lie in the file from position `start` on."""
     count = 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         position = start
@@ -285,7 +285,7 @@ class WithLength(io.RawIOBase):
     """
 
     def __init__(self, path: Path, start: int, frame: bytes) -> None:
-        """Take the position and the bytes of the first frame, from `first_frame`."""
+        """Takes the position and the bytes of the first frame, from `first_frame`."""
         self._file = path.open("rb")
         self._start = start
         self._size = path.stat().st_size - start
@@ -293,25 +293,25 @@ class WithLength(io.RawIOBase):
         self._position = 0
 
     def readable(self) -> bool:
-        """Return True."""
+        """Returns True."""
         return True
 
     def seekable(self) -> bool:
-        """Return True."""
+        """Returns True."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to `offset` bytes from the start, the position or the end."""
+        """Moves to `offset` bytes from the start, the position or the end."""
         base = {io.SEEK_CUR: self._position, io.SEEK_END: len(self._front) + self._size}
         self._position = base.get(whence, 0) + offset
         return self._position
 
     def tell(self) -> int:
-        """Return the position in bytes."""
+        """Returns the position in bytes."""
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` as far as there are bytes and return their number."""
+        """Fills `buffer` as far as there are bytes; returns their number."""
         wanted = len(buffer)
         data = self._front[self._position : self._position + wanted]
         if len(data) < wanted:
@@ -323,13 +323,13 @@ class WithLength(io.RawIOBase):
         return len(data)
 
     def close(self) -> None:
-        """Close the file."""
+        """Closes the file."""
         self._file.close()
         super().close()
 
 
 def _xing_frame(frame: bytes, count: int, size: int) -> bytes:
-    """Return a silent frame of the kind of `frame` that promises `count` frames."""
+    """Returns a silent frame of the kind of `frame` that promises `count` frames."""
     like = parse_header(frame[:4])
     assert like is not None
     bit_rate_index = 9 if like.mpeg1 else 8  # large enough for the fields
@@ -343,7 +343,7 @@ def _xing_frame(frame: bytes, count: int, size: int) -> bytes:
 
 
 def open_with_length(path: Path) -> WithLength | None:
-    """Return the file with its length told, None where it tells it itself or is no MP3."""
+    """Returns the file with its length told, None where it tells it itself or is no MP3."""
     with path.open("rb") as file:
         start, frame = first_frame(file)
     if start < 0 or _promise(frame) is not None:

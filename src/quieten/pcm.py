@@ -12,13 +12,13 @@ Waveform = NDArray[np.float32] | NDArray[np.float64]
 
 
 def with_channels(waveform: Waveform) -> Waveform:
-    """Return (C, T) for (C, T) or (T,)."""
+    """Returns (C, T) for (C, T) or (T,)."""
     samples: NDArray[Any] = np.asarray(waveform)
     return samples if samples.ndim == 2 else samples.reshape(1, -1)
 
 
 def repair(block: Waveform) -> tuple[Waveform, int]:
-    """Return the block with silence for NaN and infinite samples, and how many those were."""
+    """Returns the block with silence for NaN and infinite samples, and how many those were."""
     finite = np.isfinite(block)
     replaced = block.size - int(np.count_nonzero(finite))
     if replaced == 0:
@@ -28,7 +28,7 @@ def repair(block: Waveform) -> tuple[Waveform, int]:
 
 
 def to_stored(samples: Waveform, subtype: str) -> tuple[NDArray[Any], Waveform, int]:
-    """Return (data, samples as stored, number limited) for samples that go into a subtype.
+    """Returns (data, samples as stored, number limited) for samples that go into a subtype.
 
     The data are floats, or integers at the top of 16 or 32 bit. Full scale limits all but the
     float subtypes.
@@ -44,7 +44,7 @@ def to_stored(samples: Waveform, subtype: str) -> tuple[NDArray[Any], Waveform, 
 
 
 def _quantise(samples: NDArray[Any], bits: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return (integers for libsndfile, the same as floats) of samples in [-1, 1].
+    """Returns (integers for libsndfile, the same as floats) of samples in [-1, 1].
 
     libsndfile's own scaling by 2**(bits-1) - 1 would change untouched samples.
     """

@@ -90,14 +90,14 @@ class Model:
         self._state_shapes = {name: shapes[name] for name in self.info.states}
 
     def initial_state(self, batch: int) -> State:
-        """Return the zero state, by name, for `batch` signals."""
+        """Returns the zero state, by name, for `batch` signals."""
         return {
             name: np.zeros([size if isinstance(size, int) else batch for size in shape], np.float32)
             for name, shape in self._state_shapes.items()
         }
 
     def run(self, spectrum: Array, state: State) -> tuple[Array, State]:
-        """Return the complex mask for N frames and the state after them.
+        """Returns the complex mask for N frames and the state after them.
 
         Args:
             spectrum: (B, N, F, 2) float32, the real view of the spectra, N >= 1.
@@ -115,12 +115,12 @@ class Model:
 
 
 def available() -> dict[str, Path]:
-    """Return the models that come with the package, name -> file."""
+    """Returns the models that come with the package, name -> file."""
     return {path.stem: path for path in sorted(WEIGHTS.glob("*.onnx"))}
 
 
 def load(name_or_path: str | os.PathLike[str], threads: int = 1) -> Model:
-    """Return the model of that name, or in that file.
+    """Returns the model of that name, or in that file.
 
     Raises:
         ModelError: the name is unknown, or the file is not a model of quieten.

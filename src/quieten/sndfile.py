@@ -18,7 +18,7 @@ _UNKNOWN_FRAMES = 2**62  # libsndfile on a FLAC that came through a pipe
 
 
 def inspect(path: Path) -> AudioInfo:
-    """Return what libsndfile and our own look at the headers say about a file."""
+    """Returns what libsndfile and our own look at the headers say about a file."""
     mp3.check_whole(path)  # before libsndfile, whose decoder would talk on stderr
     with open_forward(path) as handle:
         if handle.format == "RAW":  # guessed from suffixes such as .au, whatever is inside
@@ -34,7 +34,7 @@ def inspect(path: Path) -> AudioInfo:
 
 @contextmanager
 def open_forward(path: Path) -> Iterator[Any]:
-    """Open a file with soundfile for reading strictly forward.
+    """Opens a file with soundfile for reading strictly forward.
 
     soundfile seeks after every read of a seekable file; in Opus and MP3 a seek restarts the
     decoder, which gives other samples (and messages of libmpg123 on stderr).
@@ -68,7 +68,7 @@ def _describe(path: Path, handle: Any) -> AudioInfo:
 
 
 def _bit_rate(info: AudioInfo) -> int:
-    """Return what the header of a lossy file says, else the mean over it; 0 for lossless ones."""
+    """Returns what the header of a lossy file says, else the mean over it; 0 for lossless ones."""
     if info.subtype not in LOSSY_SUBTYPES or info.frames == 0:
         return 0
     said = 0
@@ -82,7 +82,7 @@ def _bit_rate(info: AudioInfo) -> int:
 
 
 def _check_whole(info: AudioInfo, log: str) -> None:
-    """Raise AudioError for a file without samples, or with fewer than its header promises."""
+    """Raises AudioError for a file without samples, or with fewer than its header promises."""
     cut = False
     if info.format in ("WAV", "WAVEX", "RF64", "AIFF"):
         cut = containers.missing_bytes(info.path) > 0
@@ -99,7 +99,7 @@ def _check_whole(info: AudioInfo, log: str) -> None:
 
 
 def truncated(path: Path) -> AudioError:
-    """Return the error for a file that ends early."""
+    """Returns the error for a file that ends early."""
     return AudioError(f"{path}: is truncated (it ends before its header says): copy it again")
 
 
@@ -113,7 +113,7 @@ def _last_sample_is_there(path: Path) -> bool:
 
 
 def check_readable(path: Path) -> None:
-    """Raise AudioError where there is no file with bytes in it."""
+    """Raises AudioError where there is no file with bytes in it."""
     try:
         size = path.stat().st_size
         if path.is_dir():
@@ -131,13 +131,13 @@ def check_readable(path: Path) -> None:
 
 
 def reason_of(error: OSError) -> str:
-    """Return the operating system's words, in lower case and without numbers or paths."""
+    """Returns the operating system's words, in lower case and without numbers or paths."""
     words = error.strerror or str(error)
     return words[:1].lower() + words[1:]
 
 
 def check_writable(path: Path) -> None:
-    """Raise AudioError where `path` could not be replaced by a file."""
+    """Raises AudioError where `path` could not be replaced by a file."""
     if path.is_dir():
         raise AudioError(f"{path}: cannot be written (it is a folder): name a file")
     if path.exists() and not path.is_file():

@@ -20,7 +20,7 @@ Spectrogram = NDArray[np.complex64]
 
 @lru_cache(maxsize=64)
 def analysis_window(n_fft: int) -> Waveform:
-    """Return the periodic square-root Hann window, (n_fft,), read-only."""
+    """Returns the periodic square-root Hann window, (n_fft,), read-only."""
     window = np.sin(np.pi * np.arange(n_fft) / n_fft).astype(np.float32)
     window.flags.writeable = False
     return window
@@ -28,7 +28,7 @@ def analysis_window(n_fft: int) -> Waveform:
 
 @lru_cache(maxsize=64)
 def synthesis_window(n_fft: int, hop: int) -> Waveform:
-    """Return the window whose overlap with the analysis window adds up to one, (n_fft,).
+    """Returns the window whose overlap with the analysis window adds up to one, (n_fft,).
 
     Raises:
         ConfigError: `hop` does not divide `n_fft`, or the frames overlap by less than half.
@@ -42,12 +42,12 @@ def synthesis_window(n_fft: int, hop: int) -> Waveform:
 
 
 def frame_count(length: int, n_fft: int, hop: int) -> int:
-    """Return how many frames touch a signal of `length` samples."""
+    """Returns how many frames touch a signal of `length` samples."""
     return -(-length // hop) + n_fft // hop - 1 if length > 0 else 0
 
 
 def stft(waveform: Waveform, n_fft: int, hop: int) -> Spectrogram:
-    """Return the spectrogram (..., F, N) of a waveform (..., T), unnormalised.
+    """Returns the spectrogram (..., F, N) of a waveform (..., T), unnormalised.
 
     Raises:
         ConfigError: `hop` does not divide `n_fft`, or the frames overlap by less than half.
@@ -64,7 +64,7 @@ def stft(waveform: Waveform, n_fft: int, hop: int) -> Spectrogram:
 
 
 def istft(spectrogram: Spectrogram, n_fft: int, hop: int, length: int) -> Waveform:
-    """Return the waveform (..., length) of a spectrogram (..., F, N) made by `stft`.
+    """Returns the waveform (..., length) of a spectrogram (..., F, N) made by `stft`.
 
     Raises:
         ConfigError: the frames do not reach as far as `length`, or do not fit `n_fft`.
@@ -95,13 +95,13 @@ class StreamingSTFT:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all samples: the next one fed is the first of a new signal."""
+        """Forgets all samples: the next one fed is the first of a new signal."""
         self._filled = self._n_fft - self._hop  # the silence before the signal
         self._buffer[:, : self._filled] = 0.0
         self._pending_frames = 0
 
     def feed(self, samples: NDArray[np.float32 | np.float64]) -> Spectrogram:
-        """Return the frames (C, F, N) that the samples (C, T) complete; N may be 0."""
+        """Returns the frames (C, F, N) that the samples (C, T) complete; N may be 0."""
         filled = self._filled + samples.shape[-1]
         if filled > self._buffer.shape[-1]:
             self._grow(self._buffer[:, : self._filled], filled)
@@ -112,7 +112,7 @@ class StreamingSTFT:
         return self._take((filled - self._n_fft) // self._hop + 1)
 
     def flush(self) -> Spectrogram:
-        """Return the remaining frames (C, F, N), silence after the signal; then start afresh."""
+        """Returns the remaining frames (C, F, N), silence after the signal; then start afresh."""
         rest = self._filled - (self._n_fft - self._hop)  # samples that fill no hop yet
         padding = self._pending_frames * self._hop + (self._hop - rest if rest else 0)
         frames = self.feed(np.zeros((self._buffer.shape[0], padding), np.float32))
@@ -143,12 +143,12 @@ class StreamingISTFT:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all frames: the next one fed is the first of a new signal."""
+        """Forgets all frames: the next one fed is the first of a new signal."""
         self._tail[...] = 0.0
         self._before = self._n_fft - self._hop  # samples of the silence before the signal
 
     def feed(self, spectrogram: Spectrogram) -> Waveform:
-        """Return the samples (C, T) that the frames (C, F, N) complete; T may be 0."""
+        """Returns the samples (C, T) that the frames (C, F, N) complete; T may be 0."""
         n_channels, _, n_frames = spectrogram.shape
         if n_frames == 0:
             return np.zeros((n_channels, 0), np.float32)
@@ -171,12 +171,12 @@ def _check_hop(n_fft: int, hop: int) -> None:
 
 
 def _framed(padded: Waveform, n_fft: int, hop: int) -> Waveform:
-    """Return a view (..., N, n_fft) of overlapping frames."""
+    """Returns a view (..., N, n_fft) of overlapping frames."""
     return sliding_window_view(padded, n_fft, axis=-1)[..., ::hop, :]
 
 
 def _spectra(frames: Waveform, window: Waveform) -> Spectrogram:
-    """Return the spectra (..., N, F) of frames (..., N, n_fft)."""
+    """Returns the spectra (..., N, F) of frames (..., N, n_fft)."""
     if frames.shape[-2] == 0:
         return np.zeros((*frames.shape[:-1], frames.shape[-1] // 2 + 1), np.complex64)
     # numpy < 2 computes in double precision; from 2 on this is no copy
@@ -184,14 +184,14 @@ def _spectra(frames: Waveform, window: Waveform) -> Spectrogram:
 
 
 def _waves(spectra: Spectrogram, n_fft: int, window: Waveform) -> Waveform:
-    """Return the windowed frames (..., N, n_fft) of spectra (..., N, F)."""
+    """Returns the windowed frames (..., N, n_fft) of spectra (..., N, F)."""
     frames = np.fft.irfft(spectra, n_fft).astype(np.float32, copy=False)
     frames *= window
     return frames
 
 
 def _overlap_add(frames: Waveform, hop: int) -> Waveform:
-    """Return hops (..., N + R - 1, hop), the sum of frames (..., N, R * hop)."""
+    """Returns hops (..., N + R - 1, hop), the sum of frames (..., N, R * hop)."""
     *lead, n_frames, n_fft = frames.shape
     overlap = n_fft // hop
     parts = frames.reshape(*lead, n_frames, overlap, hop)

@@ -58,7 +58,7 @@ class WavStream:
         self._binary = binary
 
     def blocks(self, block_length: int) -> Iterator[Waveform]:
-        """Yield the samples in order, (C, block_length) each, the last one shorter.
+        """Yields the samples in order, (C, block_length) each, the last one shorter.
 
         Raises:
             AudioError: the pipe closes before the promised length, or without any samples.
@@ -86,7 +86,7 @@ class WavStream:
 
 
 def read_wav_stream(binary: BinaryIO) -> WavStream:
-    """Read a WAV header from a pipe and return it with the samples behind it.
+    """Reads a WAV header from a pipe and returns it with the samples behind it.
 
     Raises:
         AudioError: it is not WAV, or of a kind that is not read here.
@@ -128,7 +128,7 @@ def _info(
 
 
 def _read_format(content: bytes) -> tuple[str, str, int, int]:
-    """Return (format, subtype, channels, sample rate in Hz) of a fmt chunk."""
+    """Returns (format, subtype, channels, sample rate in Hz) of a fmt chunk."""
     if len(content) < 16:
         raise AudioError(f"{_NAME}: is WAV with a broken header: check what writes to it")
     code, channels, sample_rate, _, _, bits = struct.unpack("<HHIIHH", content[:16])
@@ -159,7 +159,7 @@ def _read_info(content: bytes) -> dict[str, str]:
 
 
 def _read_up_to(binary: BinaryIO, size: int) -> bytes:
-    """Read `size` bytes, fewer only at the end: a pipe gives what it has."""
+    """Reads `size` bytes, fewer only at the end: a pipe gives what it has."""
     parts, missing = [], size
     while missing and (part := binary.read(min(missing, _READ_BYTES))):
         parts.append(part)
@@ -168,7 +168,7 @@ def _read_up_to(binary: BinaryIO, size: int) -> bytes:
 
 
 def _decode(data: bytes, subtype: str) -> Waveform:
-    """Return the samples, still interleaved."""
+    """Returns the samples, still interleaved."""
     if subtype == "FLOAT":
         return np.frombuffer(data, "<f4").astype(np.float32)
     if subtype == "DOUBLE":
@@ -192,7 +192,7 @@ class WavStreamWriter:
     """
 
     def __init__(self, binary: BinaryIO, like: AudioInfo) -> None:
-        """Prepare a stream with the rate, channels and subtype of `like`, as far as WAV has it."""
+        """Prepares a stream with the rate, channels and subtype of `like`, as far as WAV has it."""
         self.limited = 0
         file_format, self.subtype = target_format(Path("-.wav"), like)
         if self.subtype not in _CODES:
@@ -224,7 +224,7 @@ class WavStreamWriter:
         return head + struct.pack("<4sI", b"data", data_size)
 
     def write(self, waveform: Waveform) -> Waveform:
-        """Write samples (C, T) or (T,) and return them as they are stored."""
+        """Writes samples (C, T) or (T,) and return them as they are stored."""
         samples = with_channels(waveform)
         data, stored, limited = to_stored(samples, self.subtype)
         self.limited += limited
@@ -247,7 +247,7 @@ class WavStreamWriter:
 
 
 def _encode(data: NDArray[Any], subtype: str) -> bytes:
-    """Return the interleaved bytes of (C, T): floats, or integers at the top of 16 or 32 bit."""
+    """Returns the interleaved bytes of (C, T): floats, or integers at the top of 16 or 32 bit."""
     frames = np.ascontiguousarray(data.T)
     if subtype not in INTEGER_BITS:
         return frames.astype("<f4" if subtype == "FLOAT" else "<f8").tobytes()

@@ -31,7 +31,7 @@ class DataConfig(Section):
     cache: Path = Path("cache")
     """Decoded audio, int16 at `sample_rate`; may be deleted at any time."""
     lint: bool = True
-    """Look through the folders for unfit recordings before training."""
+    """Looks through the folders for unfit recordings before training."""
     allow_leaks: bool = False
     """Train although the linter found recordings or speakers of validation or test."""
     sample_rate: int = 16_000
