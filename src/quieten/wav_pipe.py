@@ -224,7 +224,7 @@ class WavStreamWriter:
         return head + struct.pack("<4sI", b"data", data_size)
 
     def write(self, waveform: Waveform) -> Waveform:
-        """Writes samples (C, T) or (T,) and return them as they are stored."""
+        """Writes samples (C, T) or (T,) and returns them as they are stored."""
         samples = with_channels(waveform)
         data, stored, limited = to_stored(samples, self.subtype)
         self.limited += limited
