@@ -64,7 +64,7 @@ def test_empty(tmp_path: Path, suffix: str) -> None:
 def test_zero_samples(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     soundfile.write(path, np.zeros((0, 1)), 16_000)
-    complaint(path)
+    assert str(path) in complaint(path)
 
 
 def test_zero_samples_are_called_that(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_header_alone_is_never_taken_for_a_sound(tmp_path: Path, suffix: str, su
     data = path.read_bytes()
     for length in (3, 11, 40):
         path.write_bytes(data[:length])
-        complaint(path)
+        assert str(path) in complaint(path)
 
 
 @pytest.mark.parametrize("promised", [0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000])
@@ -265,9 +265,14 @@ def test_full_disk(tmp_path: Path, suffix: str, subtype: str) -> None:
         assert [p.name for p in tmp_path.iterdir()] == [f"whole{suffix}"]
 
 
+OPEN_FILES = Path("/proc/self/fd")
+
+
+@pytest.mark.skipif(not OPEN_FILES.is_dir(), reason="needs /proc to count open files")
 def test_reader_that_is_dropped_closes_its_file(tmp_path: Path) -> None:
     write_audio(tmp_path / "a.wav", NOISE, 48_000)
+    before = len(list(OPEN_FILES.iterdir()))
     for _ in range(3):
         with AudioReader(tmp_path / "a.wav") as reader:
             next(reader.blocks(100))
-    (tmp_path / "a.wav").unlink()  # where open files cannot be removed, this would fail
+    assert len(list(OPEN_FILES.iterdir())) == before

@@ -223,8 +223,10 @@ def test_output_equal_to_input_with_overwrite_stays_whole_on_errors(
     def fail(*args: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
+    before = Path("in.wav").read_bytes()
     monkeypatch.setattr(Stream, "flush", fail)
     refusal("in.wav", "-o", "in.wav", "--overwrite", model=model)
+    assert Path("in.wav").read_bytes() == before
 
 
 def test_existing_output(model: str) -> None:

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,9 +72,11 @@ def recordings(tmp_path: Path, speech_like: Callable[..., object], rng) -> Path:
 
 
 @pytest.mark.parametrize("code", python_blocks())
-def test_python_blocks_run(code, recordings, monkeypatch):
-    monkeypatch.chdir(recordings)
-    exec(compile(code, "<document>", "exec"), {"__name__": "document"})
+def test_python_blocks_run(code, recordings):
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=recordings, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_examples_are_there():
