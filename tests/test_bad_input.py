@@ -289,7 +289,13 @@ def wait_for(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
         time.sleep(0.02)
 
 
-def test_ctrl_c_as_a_real_signal(model: str) -> None:
+INTERRUPTED = ["quieten: interrupted: no unfinished file was left behind"]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "lines"), [(signal.SIGINT, 130, INTERRUPTED), (signal.SIGTERM, 143, [])]
+)
+def test_real_signals(model: str, number: signal.Signals, code: int, lines: list[str]) -> None:
     """The input is a pipe that stays open: the program is still at work when the signal comes."""
     path = make_wav("in.wav", np.full((1, 160_000), 0.1, np.float32))
     args = [*PYTHON, "-", "-o", "out/out.wav", "--model", model]
@@ -298,10 +304,10 @@ def test_ctrl_c_as_a_real_signal(model: str) -> None:
         process.stdin.write(path.read_bytes()[:300_000])
         process.stdin.flush()
         wait_for(lambda: Path("out").is_dir() and any(Path("out").iterdir()))
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         process.wait(60)
         assert process.stderr is not None
         said = process.stderr.read().decode()
-    assert process.returncode == 130
-    assert said.splitlines() == ["quieten: interrupted: no unfinished file was left behind"]
+    assert process.returncode == code
+    assert said.splitlines() == lines
     assert list(Path("out").iterdir()) == []

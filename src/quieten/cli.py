@@ -8,6 +8,7 @@ the functions, so that help and completion come at once.
 import json
 import math
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -182,11 +183,17 @@ def denoise(
     _run_denoise(request, as_json)
 
 
+def _stop(number: int, frame: object) -> None:
+    """Makes of a signal what unwinds, so that unfinished files are removed."""
+    raise SystemExit(128 + number)
+
+
 def _run_denoise(request: "Request", as_json: bool) -> None:
     """Does all jobs of a request, one after the other; exits with 1 if any of them failed."""
     from quieten.batch import check, denoise_file
     from quieten.plan import FAILURES, Failure, explain, plan
 
+    signal.signal(signal.SIGTERM, _stop)
     check(request.settings)
     jobs, failures = plan(request)
     _refuse_terminal(jobs)
@@ -281,9 +288,7 @@ def _report(results: "Sequence[Result]", failures: "Sequence[Failure]") -> dict[
 
 
 @app.command()
-def models(
-    as_json: AsJson = False,
-) -> None:
+def models(as_json: AsJson = False) -> None:
     """List the models: rate, latency, size, licence, scores."""
     from quieten.runtime import available, load
 
@@ -306,9 +311,7 @@ def _model_row(info: "ModelInfo") -> list[str]:
 
 
 @app.command()
-def doctor(
-    as_json: AsJson = False,
-) -> None:
+def doctor(as_json: AsJson = False) -> None:
     """Check this installation: versions, readable formats, self-test, speed of each model."""
     from quieten.doctor import examine
 
