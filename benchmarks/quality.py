@@ -24,7 +24,6 @@ from quieten.metrics import METRICS
 from quieten.runtime import load
 
 NAMES = ("pesq_wb", "stoi", "si_sdr_db")
-Scores = dict[str, float]
 
 
 def main() -> None:

@@ -259,9 +259,10 @@ def test_odd_bitrates_are_averaged(bit_rate: int) -> None:
     assert 0 <= float(settings["compression_level"]) < 1  # libsndfile refuses 1
 
 
-def test_check_whole_believes_the_header(tmp_path: Path) -> None:
+def test_is_whole_believes_the_header(tmp_path: Path) -> None:
     path = tagged(tmp_path, mp3.build_tag(TAGS))
-    mp3.check_whole(path)
+    assert mp3.is_whole(path)
     path.write_bytes(path.read_bytes()[:-200])
+    assert not mp3.is_whole(path)
     with pytest.raises(AudioError, match="is truncated"):
-        mp3.check_whole(path)
+        probe(path)

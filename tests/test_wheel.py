@@ -85,8 +85,11 @@ def test_the_data_files_are_in(wheel, name):
 def test_nothing_else_is_in(wheel):
     allowed = ("quieten/", f"quieten-{quieten.__version__}.dist-info/")
     assert [name for name in wheel.namelist() if not name.startswith(allowed)] == []
-    unwanted = ("__pycache__", ".pyc", "tests", ".cache", "last.safetensors", ".ckpt", ".log")
+    unwanted = ("__pycache__", ".pyc", "tests", ".cache", ".ckpt", ".log")
     assert [name for name in wheel.namelist() if any(part in name for part in unwanted)] == []
+    # weights for fine-tuning belong to a model; anything else is a stray checkpoint
+    tensors = [name for name in wheel.namelist() if name.endswith(".safetensors")]
+    assert tensors == ["quieten/weights/speech.safetensors"]
 
 
 def test_it_stays_small(wheel):

@@ -29,6 +29,7 @@ from quieten.formats import (
     encoder_settings,
     output_format,
     target_format,
+    truncated,
 )
 from quieten.pcm import Waveform, repair, to_stored, with_channels
 from quieten.sndfile import (
@@ -37,7 +38,6 @@ from quieten.sndfile import (
     inspect,
     open_forward,
     reason_of,
-    truncated,
 )
 
 if TYPE_CHECKING:

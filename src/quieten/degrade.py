@@ -5,6 +5,7 @@ its arguments. Waveforms are float32 (T,). `add_noise` and `reverberate` need a 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import soxr
@@ -96,26 +97,33 @@ def make_room_response(sample_rate: int, rng: np.random.Generator) -> Waveform:
     return tail.astype(np.float32)
 
 
+def shape_spectrum(
+    waveform: Waveform,
+    sample_rate: int,
+    gain: Callable[[NDArray[Any]], NDArray[Any]],
+) -> Waveform:
+    """Returns the sound with each frequency times its gain, a function of the frequency in Hz."""
+    size = fft_size(waveform.size)
+    spectrum = np.fft.rfft(waveform, size) * gain(np.fft.rfftfreq(size, 1 / sample_rate))
+    return np.fft.irfft(spectrum, size)[: waveform.size].astype(np.float32)
+
+
 def equalize(waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
     """Returns the sound through a smooth random frequency response, as of another microphone."""
     knots_hz = np.array([0, 120, 300, 800, 2000, 4500, sample_rate / 2 + 1])
     gains_db = rng.normal(0, 4, knots_hz.size).clip(-10, 10)
-    size = fft_size(waveform.size)
-    frequency_hz = np.fft.rfftfreq(size, 1 / sample_rate)
-    gain = 10 ** (np.interp(frequency_hz, knots_hz, gains_db) / 20)
-    spectrum = np.fft.rfft(waveform, size) * gain
-    return np.fft.irfft(spectrum, size)[: waveform.size].astype(np.float32)
+    return shape_spectrum(
+        waveform, sample_rate, lambda hz: 10 ** (np.interp(hz, knots_hz, gains_db) / 20)
+    )
 
 
 def band_limit(waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
     """Returns the sound with everything above a random cutoff (3 kHz up) removed."""
     top_hz = sample_rate / 2
     cutoff_hz = rng.uniform(min(3000.0, 0.5 * top_hz), 0.95 * top_hz)
-    size = fft_size(waveform.size)
-    frequency_hz = np.fft.rfftfreq(size, 1 / sample_rate)
-    gain = np.clip((cutoff_hz + 200 - frequency_hz) / 200, 0, 1)
-    spectrum = np.fft.rfft(waveform, size) * gain
-    return np.fft.irfft(spectrum, size)[: waveform.size].astype(np.float32)
+    return shape_spectrum(
+        waveform, sample_rate, lambda hz: np.clip((cutoff_hz + 200 - hz) / 200, 0, 1)
+    )
 
 
 def clip(waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:

@@ -96,6 +96,11 @@ class AudioInfo:
         return self.frames * self.channels * _SAMPLE_BYTES.get(self.subtype, 2)
 
 
+def truncated(path: Path) -> AudioError:
+    """Returns the error for a file that ends early."""
+    return AudioError(f"{path}: is truncated (it ends before its header says): copy it again")
+
+
 def target_format(path: Path, like: AudioInfo) -> tuple[str, str]:
     """Returns (format, subtype) of a file at `path` that keeps what it can of `like`.
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quieten.errors import AudioError, MissingExtra
-from quieten.formats import TAG_NAMES, AudioInfo
+from quieten.formats import TAG_NAMES, AudioInfo, truncated
 
 Block = NDArray[np.float32]  # (C, T)
 
@@ -72,9 +72,7 @@ def blocks(info: AudioInfo, block_length: int) -> Iterator[Block]:
     if done == 0:
         raise AudioError(f"{info.path}: holds no samples: record or copy it again")
     if done < info.frames - _SHORT:
-        raise AudioError(
-            f"{info.path}: is truncated (it ends before its header says): copy it again"
-        )
+        raise truncated(info.path)
 
 
 def _trim(chunks: Iterator[Block], frames: int) -> Iterator[Block]:

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from quieten.errors import AudioError
-
 # our names -> frames of ID3v2.3/2.4 (the first is what is written) and of ID3v2.2
 _FRAMES = {
     "title": ("TIT2", "TT2"),
@@ -242,13 +240,12 @@ def _promise(frame: bytes) -> _Promise | None:
     return _Promise(*struct.unpack(">II", frame[match.end() : match.end() + 8]))
 
 
-def check_whole(path: Path) -> None:
-    """Raises AudioError for an MP3 file with fewer bytes than its Xing header promises."""
+def is_whole(path: Path) -> bool:
+    """Returns whether a file holds the bytes that its Xing header promises, if it has one."""
     with path.open("rb") as file:
         start, frame = first_frame(file)
     promise = _promise(frame)
-    if promise and path.stat().st_size < start + promise.size:
-        raise AudioError(f"{path}: is truncated (it ends before its header says): copy it again")
+    return promise is None or path.stat().st_size >= start + promise.size
 
 
 def mean_bit_rate(path: Path) -> int:

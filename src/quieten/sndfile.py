@@ -12,14 +12,15 @@ from typing import Any
 
 from quieten import containers, mp3
 from quieten.errors import AudioError
-from quieten.formats import LOSSY_SUBTYPES, AudioInfo
+from quieten.formats import LOSSY_SUBTYPES, AudioInfo, truncated
 
 _UNKNOWN_FRAMES = 2**62  # libsndfile on a FLAC that came through a pipe
 
 
 def inspect(path: Path) -> AudioInfo:
     """Returns what libsndfile and our own look at the headers say about a file."""
-    mp3.check_whole(path)  # before libsndfile, whose decoder would talk on stderr
+    if not mp3.is_whole(path):  # before libsndfile, whose decoder would talk on stderr
+        raise truncated(path)
     with open_forward(path) as handle:
         if handle.format == "RAW":  # guessed from suffixes such as .au, whatever is inside
             raise AudioError(
@@ -96,11 +97,6 @@ def _check_whole(info: AudioInfo, log: str) -> None:
         raise truncated(info.path)
     if info.frames == 0:
         raise AudioError(f"{info.path}: holds no samples: record or copy it again")
-
-
-def truncated(path: Path) -> AudioError:
-    """Returns the error for a file that ends early."""
-    return AudioError(f"{path}: is truncated (it ends before its header says): copy it again")
 
 
 def _last_sample_is_there(path: Path) -> bool:

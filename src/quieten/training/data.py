@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from quieten.degrade import (
     Waveform,
     active_rms,
+    add_noise,
     band_limit,
     change_speed,
     clip,
@@ -207,6 +208,5 @@ def validation_items(config: ValidationConfig, data: DataConfig) -> list[tuple[W
         spare = max(noise.length(file) - speech.size, 1)
         sound = fit(noise.read(file, int(rng.integers(spare)), speech.size), speech.size)
         snr_db = config.snr_db[i % len(config.snr_db)]
-        noisy = speech + np.float32(noise_gain(speech, sound, rate, snr_db)) * sound
-        items.append((noisy, speech))
+        items.append((add_noise(speech, sound, rate, snr_db=snr_db), speech))
     return items

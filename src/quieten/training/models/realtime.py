@@ -242,7 +242,8 @@ class Realtime:
         updater = self.updaters["net"]
         updater.net.train()
         spectrum = stft(noisy, self.config.n_fft, self.config.hop_length)
-        losses = self.losses(self.apply(updater.net, spectrum), clean, noisy)
+        denoised = self.apply(updater.net, spectrum, self.precision)
+        losses = self.losses(denoised, clean, noisy)
         report = updater.update(weighted_sum(losses, self.weights), step)
         return {name: value.item() for name, value in losses.items()} | report
 
@@ -259,12 +260,12 @@ class Realtime:
             config.hop_length,
         )
 
-    def apply(self, net: nn.Module, spectrum: Tensor) -> Tensor:
+    def apply(self, net: nn.Module, spectrum: Tensor, precision: torch.dtype) -> Tensor:
         """Returns the waveform (B, T) of a spectrum (B, N, F, 2) after the network's mask."""
         config = self.config
         states = net.initial_state(spectrum.shape[0])  # type: ignore[operator]
         kind = torch.device(self.device).type
-        with torch.autocast(kind, self.precision, enabled=self.precision != torch.float32):
+        with torch.autocast(kind, precision, enabled=precision != torch.float32):
             mask, _ = net(spectrum, states)
         product = torch.view_as_complex(spectrum) * torch.view_as_complex(mask.contiguous())
         return istft(torch.view_as_real(product), config.n_fft, config.hop_length)
@@ -276,9 +277,5 @@ class Realtime:
         length = noisy.shape[-1]
         tail = config.n_fft - config.hop_length
         padded = functional.pad(noisy, (0, tail + (-length) % config.hop_length))
-        net = self.updaters["net"].averaged
         spectrum = stft(padded, config.n_fft, config.hop_length)
-        states = net.initial_state(spectrum.shape[0])  # type: ignore[operator]
-        mask, _ = net(spectrum, states)
-        product = torch.view_as_complex(spectrum) * torch.view_as_complex(mask)
-        return istft(torch.view_as_real(product), config.n_fft, config.hop_length)[:, :length]
+        return self.apply(self.updaters["net"].averaged, spectrum, torch.float32)[:, :length]
