@@ -262,7 +262,7 @@ def test_progress_shows_on_a_terminal_only(quieten: Quieten, tmp_path: Path) -> 
 
 def test_terminals_are_no_pipes(quieten: Quieten, monkeypatch: pytest.MonkeyPatch) -> None:
     make_wav("one.wav")
-    monkeypatch.setattr(cli, "_is_terminal", lambda stream: True)
+    monkeypatch.setattr(cli.denoising, "is_terminal", lambda stream: True)
     for args in (["-", "-o", "out.wav"], ["one.wav", "-o", "-"]):
         result = quieten("denoise", *args)
         assert result.exit_code == 1

@@ -10,10 +10,15 @@ from quieten.degrade import (
     band_limit,
     change_speed,
     clip,
+    clip_at,
     convolve,
     fft_size,
+    fit_length,
     make_room_response,
+    mu_law,
     noise_gain,
+    resample,
+    resample_down_up,
     reverberate,
     rms,
 )
@@ -152,3 +157,65 @@ def test_speed_changes_length_and_pitch(factor):
     assert changed.size == pytest.approx(RATE / factor, abs=2) and changed.dtype == np.float32
     peak_hz = np.argmax(np.abs(np.fft.rfft(changed, RATE)))  # zero-padded: bins of 1 Hz
     assert peak_hz == pytest.approx(1000 * factor, abs=2)
+
+
+def tone(frequency_hz, rate=RATE, amplitude=0.5):
+    return (amplitude * np.sin(2 * np.pi * frequency_hz * np.arange(rate) / rate)).astype(
+        np.float32
+    )
+
+
+@pytest.mark.parametrize(("below_db", "share"), [(0.0, 1.0), (6.0, 0.501187), (20.0, 0.1)])
+def test_clipping_stays_as_far_below_the_peak_as_asked(speech_like, below_db, share):
+    waveform = speech_like()
+    clipped = clip_at(waveform, below_db)
+    limit = np.float32(share) * np.abs(waveform).max()
+    np.testing.assert_allclose(clipped, waveform.clip(-limit, limit), atol=1e-6)
+    assert below_db or np.array_equal(clipped, waveform)
+    assert clipped.dtype == np.float32
+
+
+def test_a_stay_at_a_lower_rate_loses_its_band_and_nothing_else():
+    """At 8 kHz there is room below 4 kHz; 0.1 s at the ends belongs to the filters."""
+    low, high = tone(1000), tone(6000)
+    result = resample_down_up(low + high, RATE, 8000)
+    assert result.shape == low.shape and result.dtype == np.float32
+    middle = slice(RATE // 10, -RATE // 10)
+    np.testing.assert_allclose(result[middle], low[middle], atol=1e-3)  # in phase, at full level
+
+
+@pytest.mark.parametrize("length", [0, 1, 5, 4001])
+@pytest.mark.parametrize("low_rate", [3000, 11_025, RATE])
+def test_a_stay_at_a_lower_rate_keeps_the_length(noise, length, low_rate):
+    assert resample_down_up(noise[:length], RATE, low_rate).shape == (length,)
+
+
+def test_resampling_keeps_phase_and_level():
+    middle = slice(4800, -4800)
+    np.testing.assert_allclose(
+        resample(tone(1000), RATE, 48_000)[middle], tone(1000, 48_000)[middle], atol=1e-3
+    )
+
+
+def test_mu_law_has_the_steps_of_its_formula():
+    """Step k of 127 lies at (256^(k/127) - 1) / 255 on either side of zero (closed form)."""
+    steps = (256.0 ** (np.arange(128) / 127) - 1) / 255
+    line = np.linspace(-1.2, 1.2, 200_001).astype(np.float32)
+    rounded = mu_law(line)
+    np.testing.assert_allclose(np.unique(np.abs(rounded)), steps, rtol=1e-6, atol=1e-9)
+    np.testing.assert_array_equal(mu_law(-line), -rounded)
+    assert np.all(np.diff(rounded) >= 0)
+
+
+@pytest.mark.parametrize("level_db", [0, -20, -30])
+def test_mu_law_keeps_its_quality_over_a_wide_range(level_db):
+    """About 38 dB for a tone at any of these levels: what companding is for (uniform: 50 to 20)."""
+    sound = tone(440, amplitude=0.9 * 10 ** (level_db / 20))
+    snr_db = 20 * np.log10(rms(sound) / rms(mu_law(sound) - sound))
+    assert 34 < snr_db < 42
+
+
+def test_fitted_lengths():
+    waveform = np.arange(1, 4, dtype=np.float32)
+    assert fit_length(waveform, 2).tolist() == [1, 2]
+    assert fit_length(waveform, 5).tolist() == [1, 2, 3, 0, 0]

@@ -1,7 +1,9 @@
 """What can happen to a recording: each degradation takes (waveform, sample_rate, rng).
 
 Parameters are drawn from the generator that is passed in, so a degradation is a pure function of
-its arguments. Waveforms are float32 (T,). `add_noise` and `reverberate` need a second sound.
+its arguments. Waveforms are float32 (T,). `add_noise` and `reverberate` need a second sound;
+`clip_at`, `resample_down_up` and `mu_law` take fixed parameters instead of a generator. What needs
+an encoder is in `quieten.testsets.codecs`.
 """
 
 from collections.abc import Callable
@@ -130,6 +132,46 @@ def clip(waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Wave
     """Returns the sound cut off at a random share of its peak."""
     limit = np.float32(rng.uniform(0.3, 0.9) * np.max(np.abs(waveform), initial=0.0))
     return np.clip(waveform, -limit, limit)
+
+
+def clip_at(waveform: Waveform, below_peak_db: float) -> Waveform:
+    """Returns the sound cut off this far below its peak; 0 dB changes nothing."""
+    peak = np.max(np.abs(waveform), initial=0.0)
+    limit = np.float32(peak * 10 ** (-below_peak_db / 20))
+    return np.clip(waveform, -limit, limit)
+
+
+def resample_down_up(waveform: Waveform, sample_rate: int, low_rate_hz: int) -> Waveform:
+    """Returns the sound after a stay at a lower rate: as long, without the band above it."""
+    low = resample(waveform, sample_rate, low_rate_hz)
+    return fit_length(resample(low, low_rate_hz, sample_rate), waveform.size)
+
+
+def mu_law(waveform: Waveform, mu: int = 255) -> Waveform:
+    """Returns the sound rounded to `mu` steps that grow with the level, as in telephony.
+
+    The smooth companding law behind ITU-T G.711 (1988); beyond full scale it clips.
+    """
+    clipped = np.clip(waveform, -1, 1).astype(np.float64)
+    compressed = np.sign(clipped) * np.log1p(mu * np.abs(clipped)) / np.log1p(mu)
+    steps = (mu - 1) / 2  # on each side of zero, so that silence stays silence
+    rounded = np.rint(compressed * steps) / steps
+    expanded: NDArray[Any] = np.sign(rounded) * np.expm1(np.abs(rounded) * np.log1p(mu)) / mu
+    return expanded.astype(np.float32)
+
+
+def resample(waveform: Waveform, sample_rate: int, new_rate: int) -> Waveform:
+    """Returns the sound at another rate, in phase with the original."""
+    if sample_rate == new_rate or waveform.size == 0:
+        return waveform
+    result: Waveform = soxr.resample(waveform, sample_rate, new_rate, quality="HQ")
+    return result.astype(np.float32, copy=False)
+
+
+def fit_length(waveform: Waveform, length: int) -> Waveform:
+    """Returns the first `length` samples, with silence behind a sound that is shorter."""
+    fitted: Waveform = np.pad(waveform[:length], (0, max(0, length - waveform.size)))
+    return fitted
 
 
 def change_speed(waveform: Waveform, factor: float) -> Waveform:

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quieten.bands import Grid, guided_gain, link_channels, make_grid
+from quieten.baselines import load_any
 from quieten.errors import AudioError, ConfigError
 from quieten.level import Lift
-from quieten.runtime import Model, load
+from quieten.runtime import MaskModel
 from quieten.stft import Spectrogram, StreamingISTFT, StreamingSTFT
 
 Samples = NDArray[np.float32] | NDArray[np.float64]
@@ -32,7 +33,7 @@ class Denoiser:
     """Removes noise from whole waveforms.
 
     Args:
-        model: name of a model, path of an .onnx file, or a loaded model.
+        model: name of a model or a baseline, path of an .onnx file, or a loaded model.
         attenuation_limit_db: how much noise may be removed, dB; None: no limit, 0: none at all.
         channels: "linked" gives all channels one mask and keeps the image; "separate" does not.
         threads: threads of the model.
@@ -44,14 +45,14 @@ class Denoiser:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | Model = "speech",
+        model: str | os.PathLike[str] | MaskModel = "speech",
         *,
         attenuation_limit_db: float | None = None,
         channels: Channels = "linked",
         threads: int = 1,
     ) -> None:
         _check_settings(attenuation_limit_db, channels)
-        self.model = model if isinstance(model, Model) else load(model, threads)
+        self.model = _loaded(model, threads)
         self.attenuation_limit_db = attenuation_limit_db
         self.channels: Channels = channels
 
@@ -100,7 +101,7 @@ class Stream:
     Args:
         sample_rate: 8000 to 192000 Hz.
         n_channels: channels of every block.
-        model: name of a model, path of an .onnx file, or a loaded model.
+        model: name of a model or a baseline, path of an .onnx file, or a loaded model.
         attenuation_limit_db: how much noise may be removed, dB; None: no limit, 0: none at all.
         channels: "linked" gives all channels one mask and keeps the image; "separate" does not.
         threads: threads of the model.
@@ -120,7 +121,7 @@ class Stream:
         sample_rate: int,
         n_channels: int = 1,
         *,
-        model: str | os.PathLike[str] | Model = "speech",
+        model: str | os.PathLike[str] | MaskModel = "speech",
         attenuation_limit_db: float | None = None,
         channels: Channels = "linked",
         threads: int = 1,
@@ -128,7 +129,7 @@ class Stream:
         _check_settings(attenuation_limit_db, channels)
         if not 1 <= n_channels <= MAX_CHANNELS:
             raise AudioError(f"{n_channels} channels: quieten takes 1 to {MAX_CHANNELS}")
-        self._model = model if isinstance(model, Model) else load(model, threads)
+        self._model = _loaded(model, threads)
         info = self._model.info
         grid = make_grid(sample_rate, info.sample_rate, info.n_fft, info.hop_length)
         self._bypass = attenuation_limit_db == 0
@@ -227,18 +228,20 @@ class Stream:
 class _Masker:
     """Asks the model, frame by frame, what to remove; keeps the model's state."""
 
-    def __init__(self, model: Model, grid: Grid, batch: int, removable: float) -> None:
+    def __init__(self, model: MaskModel, grid: Grid, batch: int, removable: float) -> None:
         self._model, self._grid, self._batch = model, grid, batch
         self._removable = np.float32(removable)  # at most this share of a bin goes
         self._scale = np.float32(grid.scale)
         self._fade = grid.fade
         info = model.info
-        self._lift = Lift(batch, info.n_fft, info.hop_length / info.sample_rate)
+        hop_s = info.hop_length / info.sample_rate
+        self._lift = Lift(batch, info.n_fft, hop_s) if model.level_dependent else None
         self.reset()
 
     def reset(self) -> None:
         self._state = self._model.initial_state(self._batch)
-        self._lift.reset()
+        if self._lift:
+            self._lift.reset()
 
     def remove(self, spectra: Spectrogram) -> None:
         """Turns spectra (C, N, F) into those of the part to be removed, in place."""
@@ -247,7 +250,8 @@ class _Masker:
         if self._batch == 1:
             seen = link_channels(seen)
         seen = seen * self._scale  # (B, N, shared)
-        seen *= self._lift.gains(seen)[..., None]
+        if self._lift:
+            seen *= self._lift.gains(seen)[..., None]
         if shared < n_model:  # below the model's rate its upper bins are silent
             seen = np.pad(seen, [(0, 0), (0, 0), (0, n_model - shared)])
         view = seen.view(np.float32).reshape(*seen.shape, 2)  # (B, N, M, 2)
@@ -259,6 +263,10 @@ class _Masker:
             fading += self._fade * (gain - fading)
             spectra[..., n_model:] *= (1 - gain) * self._removable
         spectra[..., :shared] *= (1 - mask[..., :shared]) * self._removable
+
+
+def _loaded(model: str | os.PathLike[str] | MaskModel, threads: int) -> MaskModel:
+    return load_any(model, threads) if isinstance(model, str | os.PathLike) else model
 
 
 def _check_settings(attenuation_limit_db: float | None, channels: str) -> None:

@@ -7,9 +7,10 @@ view of complex spectra; for each name in its list of states an input `state_*` 
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ class ModelInfo:
         licence: of the weights.
         parameters: how many numbers were trained.
         scores: measured quality, by metric name.
-        path: the file.
+        path: the file; None where there is none, as for a baseline.
         size_bytes: its size.
     """
 
@@ -52,13 +53,33 @@ class ModelInfo:
     licence: str
     parameters: int
     scores: dict[str, float]
-    path: Path
+    path: Path | None
     size_bytes: int
 
     @property
     def latency_ms(self) -> float:
         """Algorithmic latency: a window must be full before its first sample is final."""
         return 1000.0 * self.n_fft / self.sample_rate
+
+
+class MaskModel(Protocol):
+    """What a `Denoiser` works with: frames in, masks out. It keeps no state itself.
+
+    Attributes:
+        level_dependent: whether it must hear quiet sound lifted to the level of its training.
+    """
+
+    level_dependent: bool
+
+    @property
+    def info(self) -> ModelInfo:
+        """Name, rate and frames."""
+
+    def initial_state(self, batch: int) -> State:
+        """Returns the state, by name, of `batch` signals before their first frame."""
+
+    def run(self, spectrum: Array, state: State) -> tuple[Array, State]:
+        """Returns the complex mask (B, N, F, 2) for N frames and the state after them."""
 
 
 class Model:
@@ -74,6 +95,7 @@ class Model:
     """
 
     info: ModelInfo
+    level_dependent = True
 
     def __init__(self, path: str | os.PathLike[str], threads: int = 1) -> None:
         self._session = _open_session(Path(path), threads)
@@ -119,8 +141,15 @@ def available() -> dict[str, Path]:
     return {path.stem: path for path in sorted(WEIGHTS.glob("*.onnx"))}
 
 
-def load(name_or_path: str | os.PathLike[str], threads: int = 1) -> Model:
+def load(
+    name_or_path: str | os.PathLike[str], threads: int = 1, *, others: Iterable[str] = ()
+) -> Model:
     """Returns the model of that name, or in that file.
+
+    Args:
+        name_or_path: one of `available`, or an .onnx file.
+        threads: threads inside one operator.
+        others: names that the caller knows besides, for the message of an unknown one.
 
     Raises:
         ModelError: the name is unknown, or the file is not a model of quieten.
@@ -134,13 +163,18 @@ def load(name_or_path: str | os.PathLike[str], threads: int = 1) -> Model:
         return Model(name, threads)
     if name.endswith(".onnx") or len(Path(name).parts) > 1:
         raise ModelError(f"{name}: no such model file; check the path")
-    names = ", ".join(known) or "none is installed"
+    names = ", ".join([*known, *others]) or "none is installed"
     raise ModelError(f"unknown model {name!r}; known: {names}; or give the path of an .onnx file")
 
 
-def _open_session(path: Path, threads: int) -> Any:
+def check_threads(threads: int) -> None:
+    """Raises ConfigError if `threads` is less than one."""
     if threads < 1:
         raise ConfigError(f"threads is {threads}: use 1 or more")
+
+
+def _open_session(path: Path, threads: int) -> Any:
+    check_threads(threads)
     if not path.is_file():
         raise ModelError(f"{path}: no such model file; check the path")
     import onnxruntime as ort  # here, since it takes a third of a second that --help need not pay

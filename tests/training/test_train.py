@@ -207,7 +207,10 @@ def test_nothing_to_resume_is_explained(run):
     ("override", "words"),
     [
         ("family=fast", "unknown family fast.*realtime"),
-        ("validation.select=mos", "no metric is called mos.*stoi"),
+        ('validation.metrics=["mos"]', "no metric is called mos.*stoi"),
+        ("validation.select=mos", "mos is none of validation.metrics.*stoi"),
+        ("validation.select=lsd", "lsd is none of validation.metrics"),
+        (('validation.metrics=["stoi", "lsd"]', "validation.select=lsd"), "choose among stoi"),
         ("data.noise=[]", "data.noise names no folder"),
         ("validation.clean=[]", r"validation.clean names no folder: --set"),
         ('data.clean=["nowhere"]', "no folder nowhere"),
@@ -215,7 +218,7 @@ def test_nothing_to_resume_is_explained(run):
 )
 def test_wrong_settings_stop_before_the_run(run, tmp_path, override, words):
     with pytest.raises(ConfigError, match=words):
-        run(override)
+        run(*([override] if isinstance(override, str) else override))
     assert not (tmp_path / "run").exists()
 
 

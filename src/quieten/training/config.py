@@ -86,8 +86,10 @@ class ValidationConfig(Section):
     seconds: float = Field(6.0, gt=0)
     snr_db: tuple[float, ...] = (-5.0, 0.0, 5.0, 10.0, 15.0)
     every_steps: int = Field(500, gt=0)
+    metrics: tuple[str, ...] = ("snr_db", "si_sdr_db", "stoi", "pesq_wb")
+    """What is measured and logged, as far as it is installed."""
     select: str = "stoi"
-    """The metric whose highest value is `best`."""
+    """The one among them whose highest value is `best`."""
 
 
 class TrainConfig(Section):

@@ -19,9 +19,9 @@ from torch import Tensor, distributed
 
 from quieten.degrade import Waveform
 from quieten.errors import AudioError, ConfigError, MissingExtra
-from quieten.metrics import METRICS
+from quieten.metrics import LOWER_IS_BETTER, METRICS, NEUTRAL
 from quieten.training.checkpoint import restore, save, start_from
-from quieten.training.config import TrainConfig, load_config
+from quieten.training.config import TrainConfig, ValidationConfig, load_config
 from quieten.training.data import batches, load_mixer, validation_items
 from quieten.training.lint import lint, summarize
 from quieten.training.models import FAMILIES
@@ -116,15 +116,29 @@ def check_settings(config: TrainConfig) -> None:
     """
     if config.family not in FAMILIES:
         raise ConfigError(f"unknown family {config.family}: known are {', '.join(FAMILIES)}")
-    if config.validation.select not in METRICS:
-        raise ConfigError(
-            f"validation.select: no metric is called {config.validation.select}: "
-            f"choose among {', '.join(METRICS)}"
-        )
+    check_metrics(config.validation)
     for name in ("data.clean", "data.noise", "validation.clean", "validation.noise"):
         section, _, key = name.partition(".")
         if not getattr(getattr(config, section), key):
             raise ConfigError(f"{name} names no folder: --set '{name}=[\"FOLDER\"]'")
+
+
+def check_metrics(config: ValidationConfig) -> None:
+    """Finds metrics that do not exist, and one to select by whose highest value is not the best.
+
+    Raises: ConfigError that names the setting.
+    """
+    for name in config.metrics:
+        if name not in METRICS:
+            raise ConfigError(
+                f"validation.metrics: no metric is called {name}: choose among {', '.join(METRICS)}"
+            )
+    rising = [name for name in config.metrics if name not in LOWER_IS_BETTER | NEUTRAL]
+    if config.select not in rising:
+        raise ConfigError(
+            f"validation.select: {config.select} is none of validation.metrics whose highest value "
+            f"is the best: choose among {', '.join(rising)}"
+        )
 
 
 def check_data(config: TrainConfig) -> None:
@@ -164,13 +178,13 @@ def write(logs: Sequence[CsvLog | Board], step: int, values: dict[str, float]) -
 def validate(
     family: Family, items: list[tuple[Waveform, Waveform]], config: TrainConfig
 ) -> dict[str, float]:
-    """Returns the mean of every metric that is installed over the fixed validation mixtures."""
-    values: dict[str, list[float]] = {name: [] for name in METRICS}
+    """Returns the means of the metrics that are installed over the fixed validation mixtures."""
+    values: dict[str, list[float]] = {name: [] for name in config.validation.metrics}
     for noisy, clean in items:
         denoised = family.denoise(to_device(noisy[None], config))[0].cpu().numpy()
-        for name, metric in METRICS.items():
+        for name in values:
             try:
-                values[name].append(metric(denoised, clean, config.data.sample_rate))
+                values[name].append(METRICS[name](denoised, clean, config.data.sample_rate))
             except (MissingExtra, AudioError) as error:
                 logger.debug("%s: %s", name, error)
     return {name: float(np.mean(v)) for name, v in values.items() if v}

@@ -1,0 +1,11 @@
+"""The command line: one function a verb. The only package that prints.
+
+Importing the modules adds their verbs to `app`, in the order of the help. Heavy imports sit inside
+the functions, so that help and completion come at once.
+"""
+
+from quieten.cli.console import app
+
+from quieten.cli import denoising, inspecting, degrading, measuring, training  # isort: skip
+
+__all__ = ["app", "degrading", "denoising", "inspecting", "measuring", "training"]

@@ -1,0 +1,1 @@
+"""Measuring denoisers: systems on items, scores in a folder, tables of them."""

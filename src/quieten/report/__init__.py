@@ -1,0 +1,1 @@
+"""Reports: one HTML page with figures, spectrograms and players."""
