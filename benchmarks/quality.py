@@ -118,7 +118,9 @@ def run(options: argparse.Namespace, systems: tuple[System, ...]) -> Evaluation:
 
 
 def show_progress(done: int, total: int, last: str) -> None:
-    """Shows on stderr how far it is."""
+    """Shows on stderr how far it is, where somebody looks."""
+    if not sys.stderr.isatty():
+        return
     print(f"\r{done}/{total} {last:40}", end="\n" if done == total else "", file=sys.stderr)
 
 

@@ -13,6 +13,7 @@ from quieten.evaluation.tables import (
     difference,
     footnotes,
     group,
+    grouped_table,
     mean_interval,
     summarize,
     text_table,
@@ -151,7 +152,7 @@ def test_text_table_marks_gaps_and_footnotes_explain_them() -> None:
     evaluation = make_evaluation([1.0, None], [None, None])
     assert text_table(summarize(evaluation), ("pesq_wb", "lsd")) == [
         ["system", "pesq_wb", "lsd", "rtf"],
-        ["noisy", "1.000 ±0.000*", "1.500 ±0.000", "-"],
+        ["noisy", "1.000*", "1.500 ±0.000", "-"],
         ["speech", "-*", "1.500 ±0.000", "0.0750"],
     ]
     assert footnotes(evaluation) == [
@@ -222,3 +223,15 @@ def test_csv_of_nothing_is_a_header(tmp_path: Path) -> None:
     evaluation = make_evaluation([], [])
     write_csv(evaluation, tmp_path / "items.csv")
     assert (tmp_path / "items.csv").read_text("utf-8") == "item,model\n"
+
+
+def test_a_grouped_table_names_each_value_once() -> None:
+    evaluation = make_evaluation([1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0])
+    heading, *lines = grouped_table(evaluation, "snr_db", ["pesq_wb"])
+    assert heading == ["snr_db", "items", "system", "pesq_wb", "rtf"]
+    assert [line[:3] for line in lines[:2]] == [["-5", "2", "noisy"], ["", "", "speech"]]
+    assert [line[0] for line in lines if line[0]] == ["-5", "0", "10"]
+    low, high = mean_interval([2.0, 4.0])[1:]  # type: ignore[index]
+    assert lines[0][3] == f"3.000 ±{(high - low) / 2:.3f}"
+    assert lines[2][3] == "3.000"  # one item says nothing of its spread
+    assert grouped_table(evaluation, "no such label", ["pesq_wb"]) == []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quieten.cli.console import Texts, app, complain, counting_bar, say, say_table
+from quieten.cli.console import FAILED, Texts, app, complain, counting_bar, say, say_table
 from quieten.cli.degrading import Count, Decibels, Seed, make_recipe, write_mixtures
 from quieten.errors import ConfigError
 
@@ -117,6 +117,8 @@ def evaluate(
     _write_results(evaluation, json_file, csv_file)
     if report:
         _write_report([evaluation], report)
+    if any(score.failed for score in evaluation.scores.values()):
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -215,8 +217,10 @@ def _labels(items: "Sequence[Item]", by: Sequence[str] | None) -> list[str]:
 def _print_tables(evaluation: "Evaluation", labels: Sequence[str]) -> None:
     """Prints the means, a table for each label, and what is missing and why."""
     from quieten.evaluation.tables import footnotes, grouped_table, summarize, text_table
+    from quieten.metrics import METRICS
 
-    shown = [name for name in HEADLINES if name in evaluation.metrics] or evaluation.metrics[:6]
+    is_all = len(evaluation.metrics) == len(METRICS)
+    shown = HEADLINES if is_all else evaluation.metrics  # all would not fit a terminal
     say(f"{len(evaluation.items)} items: mean ± half the 95 % interval")
     say_table(text_table(summarize(evaluation), shown))
     for label in labels:

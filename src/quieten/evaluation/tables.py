@@ -190,7 +190,9 @@ def _cell(row: Row, metric: str) -> str:
         return f"-{star}"
     mean, low, high = row.means[metric]
     digits = _DIGITS.get(metric, 2)
-    return f"{mean:.{digits}f} ±{(high - low) / 2:.{digits}f}{star}"
+    single = row.count - row.missing.get(metric, 0) == 1  # one number says nothing of its spread
+    spread = "" if single else f" ±{(high - low) / 2:.{digits}f}"
+    return f"{mean:.{digits}f}{spread}{star}"
 
 
 def footnotes(evaluation: Evaluation, metrics: Sequence[str] | None = None) -> list[str]:
