@@ -71,6 +71,53 @@ def smoother(folder: Path, memory: float = 0.9, **metadata: str) -> Path:
     return _write(folder, nodes, {"tiny": np.array(1e-9)} | _REAL_MASK, metadata, state=True)
 
 
+def averager(folder: Path, window: int = 12, margin: int = 3, **metadata: str) -> Path:
+    """Returns a model that looks ahead: a Wiener-like mask from each bin's mean over the window."""
+    nodes = [
+        *_magnitude(),
+        helper.make_node("Mul", ["magnitude", "magnitude"], ["power"]),
+        helper.make_node("ReduceMean", ["power"], ["noise"], axes=[1], keepdims=1),
+        helper.make_node("Add", ["power", "noise"], ["sum"]),
+        helper.make_node("Add", ["sum", "tiny"], ["divisor"]),
+        helper.make_node("Div", ["power", "divisor"], ["gain"]),
+        *_real_mask(),
+    ]
+    return _write(
+        folder, nodes, {"tiny": np.array(1e-9)} | _REAL_MASK, _windows(window, margin) | metadata
+    )
+
+
+def counter(folder: Path, window: int, margin: int, step: float, **metadata: str) -> Path:
+    """Returns a model whose mask is `step` in the first frame it sees, twice that in the second."""
+    nodes = [
+        *_magnitude(),
+        helper.make_node("Mul", ["magnitude", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "step"], ["steps"]),
+        helper.make_node("CumSum", ["steps", "time"], ["gain"]),
+        *_real_mask(),
+    ]
+    constants = {"zero": np.array(0.0), "step": np.array(step), "time": np.array(1, np.int64)}
+    return _write(folder, nodes, constants | _REAL_MASK, _windows(window, margin) | metadata)
+
+
+def scorer(
+    folder: Path, offset: float = 0.25, slope: float = 0.0, window: int = 1000, **metadata: str
+) -> Path:
+    """Returns a model for `quieten.score`: a frame's distance is offset + slope * its RMS."""
+    nodes = [
+        helper.make_node("ReduceL2", ["spectrum"], ["size"], axes=[2, 3], keepdims=0),
+        helper.make_node("Mul", ["size", "slope"], ["rising"]),
+        helper.make_node("Add", ["rising", "offset"], ["distance"]),
+    ]
+    constants = {"slope": np.array(slope / 256), "offset": np.array(offset)}
+    metadata = {"name": "vqscore"} | _windows(window, 0) | metadata
+    return _write(folder, nodes, constants, metadata, output=("distance", ["batch", "frames"]))
+
+
+def _windows(window: int, margin: int) -> dict[str, str]:
+    return {"window_frames": str(window), "margin_frames": str(margin)}
+
+
 _REAL_MASK = {
     "last": np.array([3], np.int64),
     "right": np.array([0, 0, 0, 0, 0, 0, 0, 1], np.int64),
@@ -127,8 +174,9 @@ def _write(
     constants: dict[str, np.ndarray],
     metadata: dict[str, str],
     state: bool = False,
+    output: tuple[str, list[str | int]] = ("mask", SPECTRUM),
 ) -> Path:
-    inputs, outputs = [_value("spectrum", SPECTRUM)], [_value("mask", SPECTRUM)]
+    inputs, outputs = [_value("spectrum", SPECTRUM)], [_value(*output)]
     if state:
         inputs.append(_value("state_average", AVERAGE))
         outputs.append(_value("state_average_out", AVERAGE))

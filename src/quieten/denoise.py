@@ -3,7 +3,8 @@
 `Stream` does the work block by block; `Denoiser` feeds a stream a whole waveform, so both give
 the same samples. The result is always input minus removed: where the model removes nothing, the
 samples stay as they are, bit for bit. No resampling: `bands.py` fits the frames to the rate.
-Letters: C channels, T samples, B signals the model sees (1 or C), N frames, F bins, M its bins.
+What lies between frames and model is in `masker.py`.
+Letters: C channels, T samples, N frames, F bins.
 """
 
 import math
@@ -13,11 +14,12 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from quieten.bands import Grid, guided_gain, link_channels, make_grid
+from quieten.bands import make_grid
 from quieten.baselines import load_any
 from quieten.errors import AudioError, ConfigError
-from quieten.level import Lift
+from quieten.masker import make_masker
 from quieten.runtime import MaskModel
+from quieten.score import Scorer
 from quieten.stft import Spectrogram, StreamingISTFT, StreamingSTFT
 
 Samples = NDArray[np.float32] | NDArray[np.float64]
@@ -55,6 +57,7 @@ class Denoiser:
         self.model = _loaded(model, threads)
         self.attenuation_limit_db = attenuation_limit_db
         self.channels: Channels = channels
+        self._scorer: Scorer | None = None  # loaded when it is asked
 
     def __call__(self, waveform: Samples, sample_rate: int) -> Samples:
         """Returns the denoised waveform: same shape and dtype, not shifted.
@@ -76,6 +79,24 @@ class Denoiser:
             done += piece.shape[-1]
         result[..., done:] = stream.flush()
         return result
+
+    def confidence(self, waveform: Samples, sample_rate: int) -> NDArray[np.float64]:
+        """Returns how clean the result for a waveform is, a value a second: 1 is clean.
+
+        The curve of `quieten.score` for the denoised waveform; NaN where it is silent. A low value
+        says that much noise is left, or that speech was damaged.
+
+        Args:
+            waveform: as for a call, the sound to denoise.
+            sample_rate: 8000 to 192000 Hz.
+
+        Raises:
+            AudioError: shape, dtype or rate do not fit.
+            ModelError: the package has no model that scores.
+        """
+        if self._scorer is None:
+            self._scorer = Scorer()
+        return self._scorer(self(waveform, sample_rate), sample_rate).curve
 
     def stream(self, sample_rate: int, n_channels: int = 1) -> "Stream":
         """Returns a stream with the same model and settings.
@@ -134,9 +155,10 @@ class Stream:
         grid = make_grid(sample_rate, info.sample_rate, info.n_fft, info.hop_length)
         self._bypass = attenuation_limit_db == 0
         self.sample_rate = sample_rate
-        self.latency = 0 if self._bypass else grid.n_fft
+        latency = info.latency_hops * grid.hop
+        self.latency = 0 if self._bypass else latency
         self.block_length = max(1, MAX_FRAMES // n_channels) * grid.hop
-        self._masker = _Masker(
+        self._masker = make_masker(
             self._model,
             grid,
             batch=n_channels if channels == "separate" else 1,
@@ -146,8 +168,8 @@ class Stream:
         self._synthesis = StreamingISTFT(grid.n_fft, grid.hop, n_channels)
         self._n_channels = n_channels
         self._one_dimensional = n_channels == 1
-        self._waiting: Block = np.empty((n_channels, self.block_length + grid.n_fft), np.float32)
-        self._n_waiting: int  # input samples whose output is not ready, less than n_fft
+        self._waiting: Block = np.empty((n_channels, self.block_length + latency), np.float32)
+        self._n_waiting: int  # input samples whose output is not ready, less than the latency
         self._fresh: bool
         self._reset()
 
@@ -189,8 +211,8 @@ class Stream:
 
     def flush(self) -> Samples:
         """Returns the rest: all output together is as long as all input. Then start afresh."""
-        removed = self._removed(self._analysis.flush())[:, : self._n_waiting]
-        rest = self._waiting[:, : self._n_waiting] - removed
+        parts = self._masker.feed(self._analysis.flush().swapaxes(-1, -2)) + self._masker.flush()
+        rest = self._waiting[:, : self._n_waiting] - self._samples(parts)[:, : self._n_waiting]
         self._reset()
         return self._shaped(rest)
 
@@ -207,7 +229,7 @@ class Stream:
         filled = self._n_waiting + block.shape[1]
         self._waiting[:, self._n_waiting : filled] = block
         self._n_waiting = filled
-        removed = self._removed(self._analysis.feed(block))
+        removed = self._samples(self._masker.feed(self._analysis.feed(block).swapaxes(-1, -2)))
         n_ready = removed.shape[1]
         ready: Block = self._waiting[:, :n_ready] - removed
         if n_ready:
@@ -215,54 +237,14 @@ class Stream:
             self._n_waiting -= n_ready
         return ready
 
-    def _removed(self, spectrogram: Spectrogram) -> NDArray[np.float32]:
-        """Returns the samples (C, T') to take away, for frames (C, F, N)."""
-        if spectrogram.shape[-1]:
-            self._masker.remove(spectrogram.swapaxes(-1, -2))
-        return self._synthesis.feed(spectrogram)
+    def _samples(self, parts: list[Spectrogram]) -> NDArray[np.float32]:
+        """Returns the samples (C, T') to take away, for parts (C, N, F) of what is removed."""
+        samples = [self._synthesis.feed(part.swapaxes(-1, -2)) for part in parts]
+        nothing = np.zeros((self._n_channels, 0), np.float32)
+        return np.concatenate([nothing, *samples], axis=1)
 
     def _shaped(self, block: Block) -> Samples:
         return cast(Samples, block[0] if self._one_dimensional else block)
-
-
-class _Masker:
-    """Asks the model, frame by frame, what to remove; keeps the model's state."""
-
-    def __init__(self, model: MaskModel, grid: Grid, batch: int, removable: float) -> None:
-        self._model, self._grid, self._batch = model, grid, batch
-        self._removable = np.float32(removable)  # at most this share of a bin goes
-        self._scale = np.float32(grid.scale)
-        self._fade = grid.fade
-        info = model.info
-        hop_s = info.hop_length / info.sample_rate
-        self._lift = Lift(batch, info.n_fft, hop_s) if model.level_dependent else None
-        self.reset()
-
-    def reset(self) -> None:
-        self._state = self._model.initial_state(self._batch)
-        if self._lift:
-            self._lift.reset()
-
-    def remove(self, spectra: Spectrogram) -> None:
-        """Turns spectra (C, N, F) into those of the part to be removed, in place."""
-        shared, n_model = self._grid.shared, self._grid.model_bins
-        seen = spectra[..., :shared]
-        if self._batch == 1:
-            seen = link_channels(seen)
-        seen = seen * self._scale  # (B, N, shared)
-        if self._lift:
-            seen *= self._lift.gains(seen)[..., None]
-        if shared < n_model:  # below the model's rate its upper bins are silent
-            seen = np.pad(seen, [(0, 0), (0, 0), (0, n_model - shared)])
-        view = seen.view(np.float32).reshape(*seen.shape, 2)  # (B, N, M, 2)
-        answer, self._state = self._model.run(view, self._state)
-        mask = answer.view(np.complex64)[..., 0]  # (B, N, M)
-        if self._grid.n_bins > n_model:
-            gain = guided_gain(seen, mask, self._grid.guide)[..., None]  # (B, N, 1)
-            fading = mask[..., self._grid.guide.stop :]  # no step where the model's band ends
-            fading += self._fade * (gain - fading)
-            spectra[..., n_model:] *= (1 - gain) * self._removable
-        spectra[..., :shared] *= (1 - mask[..., :shared]) * self._removable
 
 
 def _loaded(model: str | os.PathLike[str] | MaskModel, threads: int) -> MaskModel:

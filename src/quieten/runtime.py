@@ -3,6 +3,8 @@
 What a file must hold: the input `spectrum` and the output `mask`, both (B, N, F, 2), the real
 view of complex spectra; for each name in its list of states an input `state_*` and an output
 `state_*_out`; and the settings of `ModelInfo` as metadata. How frames are made is in `stft.py`.
+A model that looks ahead has no states and names its window; how sound is cut into windows is in
+`windows.py`.
 """
 
 import json
@@ -22,6 +24,7 @@ State = dict[str, Array]
 
 FORMAT = "1"
 WEIGHTS = Path(__file__).parent / "weights"
+NO_DENOISERS = ("vqscore",)  # files there that answer something else than masks
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class ModelInfo:
         scores: measured quality, by metric name.
         path: the file; None where there is none, as for a baseline.
         size_bytes: its size.
+        window_frames: frames that a model which looks ahead sees at once; 0: only the past.
+        margin_frames: of them, those on each side whose masks lack context and are not used.
     """
 
     name: str
@@ -55,11 +60,24 @@ class ModelInfo:
     scores: dict[str, float]
     path: Path | None
     size_bytes: int
+    window_frames: int = 0
+    margin_frames: int = 0
+
+    @property
+    def latency_hops(self) -> int:
+        """Hops of input that may be missing from the output.
+
+        A frame must be full before its first sample is final. Where the model looks ahead, the
+        whole first window must be there, of later ones what lies behind their front margin.
+        """
+        overlap = self.n_fft // self.hop_length
+        behind = self.window_frames - self.margin_frames
+        return max(self.window_frames, behind + overlap - 1) if self.window_frames else overlap
 
     @property
     def latency_ms(self) -> float:
-        """Algorithmic latency: a window must be full before its first sample is final."""
-        return 1000.0 * self.n_fft / self.sample_rate
+        """Algorithmic latency in milliseconds."""
+        return 1000.0 * self.latency_hops * self.hop_length / self.sample_rate
 
 
 class MaskModel(Protocol):
@@ -95,11 +113,12 @@ class Model:
     """
 
     info: ModelInfo
-    level_dependent = True
 
     def __init__(self, path: str | os.PathLike[str], threads: int = 1) -> None:
-        self._session = _open_session(Path(path), threads)
-        self.info = _read_info(Path(path), self._session.get_modelmeta().custom_metadata_map)
+        self._session = open_session(Path(path), threads)
+        self.info = read_info(Path(path), self._session.get_modelmeta().custom_metadata_map)
+        # one that sees whole windows levels them itself
+        self.level_dependent = self.info.window_frames == 0
         shapes = {given.name: given.shape for given in self._session.get_inputs()}
         self._outputs = ["mask", *(f"{name}_out" for name in self.info.states)]
         missing = {"spectrum", *self.info.states} ^ set(shapes)
@@ -137,8 +156,9 @@ class Model:
 
 
 def available() -> dict[str, Path]:
-    """Returns the models that come with the package, name -> file."""
-    return {path.stem: path for path in sorted(WEIGHTS.glob("*.onnx"))}
+    """Returns the denoisers that come with the package, name -> file."""
+    files = sorted(WEIGHTS.glob("*.onnx"))
+    return {path.stem: path for path in files if path.stem not in NO_DENOISERS}
 
 
 def load(
@@ -173,7 +193,13 @@ def check_threads(threads: int) -> None:
         raise ConfigError(f"threads is {threads}: use 1 or more")
 
 
-def _open_session(path: Path, threads: int) -> Any:
+def open_session(path: Path, threads: int = 1) -> Any:
+    """Returns an ONNX Runtime session for a file, on the CPU.
+
+    Raises:
+        ModelError: the file is missing or no ONNX model.
+        ConfigError: `threads` is less than one.
+    """
     check_threads(threads)
     if not path.is_file():
         raise ModelError(f"{path}: no such model file; check the path")
@@ -194,14 +220,19 @@ def _open_session(path: Path, threads: int) -> Any:
         ) from error
 
 
-def _read_info(path: Path, metadata: dict[str, str]) -> ModelInfo:
+def read_info(path: Path, metadata: dict[str, str]) -> ModelInfo:
+    """Returns what the metadata of a file says.
+
+    Raises:
+        ModelError: they are missing, broken or contradict each other.
+    """
     if metadata.get("quieten_format") != FORMAT:
         raise ModelError(
             f"{path}: lacks the metadata of quieten (quieten_format = {FORMAT}):"
             " export it with `quieten export`"
         )
     try:
-        return ModelInfo(
+        info = ModelInfo(
             name=metadata["name"],
             family=metadata["family"],
             version=metadata["version"],
@@ -214,8 +245,21 @@ def _read_info(path: Path, metadata: dict[str, str]) -> ModelInfo:
             scores={key: float(value) for key, value in json.loads(metadata["scores"]).items()},
             path=path,
             size_bytes=path.stat().st_size,
+            window_frames=int(metadata.get("window_frames", 0)),
+            margin_frames=int(metadata.get("margin_frames", 0)),
         )
+        _check_window(info)
+        return info
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(
             f"{path}: broken metadata ({type(error).__name__}: {error}): export it again"
         ) from error
+
+
+def _check_window(info: ModelInfo) -> None:
+    """Raises ValueError for windows that do not fit together."""
+    window, margin = info.window_frames, info.margin_frames
+    if margin < 0 or window < 0 or 2 * margin >= max(window, 1):
+        raise ValueError(f"margins of {margin} leave nothing of a window of {window} frames")
+    if window and info.states:
+        raise ValueError("a model with windows has no states")

@@ -43,6 +43,10 @@ class DataConfig(Section):
     """The same for noise: its type."""
     group_power: float = Field(0.5, ge=0, le=1)
     """A group is drawn with probability ~ files ** power: 0 draws groups evenly, 1 files evenly."""
+    white: float = Field(0.0, ge=0, le=1)
+    """Share of the examples with white Gaussian noise."""
+    telephone: float = Field(0.0, ge=0, le=1)
+    """Share of the other examples that sound as through a telephone: 300-3400 Hz, mu-law."""
     snr_db: tuple[float, float] = (-7.0, 20.0)
     level_dbfs: tuple[float, float] = (-45.0, -12.0)
     speed: tuple[float, float] = (0.85, 1.18)
@@ -69,6 +73,8 @@ class OptimizerConfig(Section):
     plateau_factor: float = 0.3
     plateau_patience: int = 5
     """Validations without progress before the rate falls (schedule "plateau")."""
+    hold_share: float = Field(0.0, ge=0, lt=1)
+    """The cosine begins after this share of the run; before, the rate stays."""
     final_share: float = 0.01
     """The cosine ends at this share of the learning rate."""
     clip_norm: float = 5.0
@@ -81,7 +87,8 @@ class ValidationConfig(Section):
     """The fixed mixtures that decide which checkpoint is best."""
 
     clean: tuple[Path, ...] = ()
-    noise: tuple[Path, ...] = ()
+    noise: tuple[Path, ...] | Literal["white"] = ()
+    """Folders, or the word white for Gaussian noise."""
     items: int = Field(30, gt=0)
     seconds: float = Field(6.0, gt=0)
     snr_db: tuple[float, ...] = (-5.0, 0.0, 5.0, 10.0, 15.0)

@@ -6,6 +6,7 @@ Letters: B batch, T samples.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,11 @@ from quieten.degrade import (
     clip,
     equalize,
     make_room_response,
+    mu_law,
     noise_gain,
     reverberate,
     rms,
+    shape_spectrum,
 )
 from quieten.training.cache import Recordings, load_recordings
 from quieten.training.config import DataConfig, ValidationConfig
@@ -57,32 +60,36 @@ class Mixer:
         target = speech
         if rng.random() < config.reverb:
             speech, target = reverberate(speech, self.draw_room(rng), rate)
-        noise = self.draw_noise(rng, length)
+        white = config.white > 0 and rng.random() < config.white
+        noise = white_noise(rng, length) if white else self.draw_noise(rng, length)
         snr_db = rng.uniform(*config.snr_db)
         noise = noise * np.float32(noise_gain(speech, noise, rate, snr_db))
         if rng.random() < config.noise_only:
             speech, target = np.zeros_like(speech), np.zeros_like(target)
-        return self.record(speech + noise, target, rng)
+        telephone = not white and config.telephone > 0 and rng.random() < config.telephone
+        return self.record(speech + noise, target, rng, telephone)
 
     def record(
-        self, noisy: Waveform, clean: Waveform, rng: np.random.Generator
+        self, noisy: Waveform, clean: Waveform, rng: np.random.Generator, telephone: bool = False
     ) -> tuple[Waveform, Waveform]:
-        """Returns both as a device records them: band limit, level, overload.
+        """Returns both as a device records them: band limit, level, overload, companding.
 
-        Filter and level act on the pair alike; clipping is something to repair.
+        Filter and level act on the pair alike; clipping and the steps of a telephone are something
+        to repair.
         """
         config, rate = self.config, self.config.sample_rate
-        if rng.random() < config.band_limit:
+        limit = telephone_band if telephone else band_limit
+        if telephone or rng.random() < config.band_limit:
             state = rng.bit_generator.state
-            noisy = band_limit(noisy, rate, rng)
+            noisy = limit(noisy, rate, rng)
             rng.bit_generator.state = state
-            clean = band_limit(clean, rate, rng)
+            clean = limit(clean, rate, rng)
         level_dbfs = rng.uniform(*config.level_dbfs)
         gain = np.float32(10 ** (level_dbfs / 20) / max(rms(noisy), 1e-6))
         noisy, clean = noisy * gain, clean * gain
         if rng.random() < config.clip:
             noisy = clip(noisy, rate, rng)
-        return noisy, clean
+        return (mu_law(noisy) if telephone else noisy), clean
 
     def draw_speech(self, rng: np.random.Generator, length: int) -> Waveform:
         """Returns (T,) samples of one voice, drawn by speaker, at active level 0.1."""
@@ -166,6 +173,23 @@ def draw_group(recordings: Recordings, rng: np.random.Generator, power: float) -
     return recordings.groups[int(rng.choice(len(weights), p=weights / weights.sum()))]
 
 
+def white_noise(rng: np.random.Generator, length: int) -> Waveform:
+    """Returns (T,) Gaussian samples of RMS 1."""
+    return rng.standard_normal(length, dtype=np.float32)
+
+
+def telephone_band(waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
+    """Returns what a telephone passes: about 300 to 3400 Hz, with soft edges drawn at random."""
+    low_hz, high_hz = rng.uniform(200, 350), rng.uniform(3200, 3600)
+
+    def gain(hz: NDArray[Any]) -> NDArray[Any]:
+        below = 1 + (low_hz / np.maximum(hz, 1.0)) ** 8  # falls by 48 dB per octave
+        passed: NDArray[Any] = 1 / (below * (1 + (hz / high_hz) ** 24))
+        return passed
+
+    return shape_spectrum(waveform, sample_rate, gain)
+
+
 def fit(waveform: Waveform, length: int) -> Waveform:
     """Returns (T,) samples: repeated where too short, cut where too long."""
     return np.resize(waveform, length) if waveform.size < length else waveform[:length]
@@ -197,16 +221,27 @@ def validation_items(config: ValidationConfig, data: DataConfig) -> list[tuple[W
 
     Every clean recording comes in turn, with every noise and SNR; nothing is augmented.
     """
-    rate = data.sample_rate
-    clean = load_recordings(config.clean, data.cache, rate, data.group_pattern)
-    noise = load_recordings(config.noise, data.cache, rate, data.noise_group_pattern)
+    rate, cache = data.sample_rate, data.cache
+    clean = load_recordings(config.clean, cache, rate, data.group_pattern)
+    noise = None
+    if config.noise != "white":
+        noise = load_recordings(config.noise, cache, rate, data.noise_group_pattern)
     rng = np.random.default_rng(0)
     items = []
     for i in range(config.items):
         speech = clean.read(i % len(clean), 0, round(config.seconds * rate))
-        file = (i * 7 + i // len(noise)) % len(noise)
-        spare = max(noise.length(file) - speech.size, 1)
-        sound = fit(noise.read(file, int(rng.integers(spare)), speech.size), speech.size)
+        sound = validation_noise(noise, i, speech.size, rng)
         snr_db = config.snr_db[i % len(config.snr_db)]
         items.append((add_noise(speech, sound, rate, snr_db=snr_db), speech))
     return items
+
+
+def validation_noise(
+    noise: Recordings | None, number: int, length: int, rng: np.random.Generator
+) -> Waveform:
+    """Returns (T,) samples of the recording that is in turn; white noise without recordings."""
+    if noise is None:
+        return white_noise(rng, length)
+    file = (number * 7 + number // len(noise)) % len(noise)
+    spare = max(noise.length(file) - length, 1)
+    return fit(noise.read(file, int(rng.integers(spare)), length), length)

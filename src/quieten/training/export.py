@@ -9,23 +9,21 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from torch import Tensor
 
 import quieten
 from quieten.errors import ConfigError, ModelError
-from quieten.runtime import FORMAT, Model
+from quieten.runtime import FORMAT, open_session, read_info
 from quieten.training.checkpoint import load_checkpoint, restore, save_checkpoint
 from quieten.training.config import TrainConfig, checked_section
-from quieten.training.models import FAMILIES
-from quieten.training.models.realtime import ExportedNet, RealtimeNet
+from quieten.training.exportable import Exportable
+from quieten.training.models import FAMILIES, Family
 
 LARGEST_DIFFERENCE = 1e-4
-"""A mask that differs by more than this between torch and ONNX Runtime is a broken export."""
+"""An output that differs by more than this between torch and ONNX Runtime is a broken export."""
 
 
 @dataclass(frozen=True)
@@ -46,51 +44,67 @@ def main(run_dir: Path, out: Path, name: str | None) -> Export:
         out: the .onnx file.
         name: what the model calls itself; the stem of `out` if None.
 
-    Raises: ConfigError if there is no run; ModelError if ONNX Runtime disagrees with torch.
+    Raises: ConfigError if there is no run, or its family has no ONNX form; ModelError if ONNX
+        Runtime disagrees with torch.
     """
     checkpoint = run_dir if run_dir.is_file() else run_dir / "best.safetensors"
     _, numbers = load_checkpoint(checkpoint)
     config = checked_section(TrainConfig, numbers["config"] | {"device": "cpu"})
+    if config.family not in FAMILIES:
+        raise ConfigError(f"{checkpoint}: unknown family {config.family}: update quieten")
     family = FAMILIES[config.family](config)
     restore(family.updaters, checkpoint)
-    net = family.updaters["net"].averaged
-    assert isinstance(net, RealtimeNet)
-    made = export(net, out, describe(config, net, name or out.stem, numbers["step"]))
-    weights = {f"net/{key}": value for key, value in net.state_dict().items()}
-    save_checkpoint(out.with_suffix(".safetensors"), weights, {"model": config.model})
+    exportable = family.exportable()
+    made = export(exportable, out, describe(config, exportable, name or out.stem, numbers["step"]))
+    save_weights(family, config, out.with_suffix(".safetensors"))
     return made
 
 
-def describe(config: TrainConfig, net: RealtimeNet, name: str, step: int) -> dict[str, str]:
+def save_weights(family: Family, config: TrainConfig, path: Path) -> None:
+    """Writes the averaged weights of all networks, from which `start_from` fine-tunes."""
+    weights = {
+        f"{name}/{key}": value
+        for name, updater in family.updaters.items()
+        for key, value in updater.averaged.state_dict().items()
+    }
+    save_checkpoint(path, weights, {"family": config.family, "model": config.model})
+
+
+def describe(config: TrainConfig, exportable: Exportable, name: str, step: int) -> dict[str, str]:
     """Returns the metadata that the file carries: all that is needed to run it."""
-    return {
+    values = {
         "quieten_format": FORMAT,
         "name": name,
         "family": config.family,
         "version": quieten.__version__,
-        "sample_rate": str(net.config.sample_rate),
-        "n_fft": str(net.config.n_fft),
-        "hop_length": str(net.config.hop_length),
-        "states": json.dumps(net.state_names()),
+        "sample_rate": str(exportable.sample_rate),
+        "n_fft": str(exportable.n_fft),
+        "hop_length": str(exportable.hop_length),
+        "states": json.dumps(list(exportable.states)),
         "licence": config.licence,
-        "parameters": str(sum(p.numel() for p in net.parameters())),
+        "parameters": str(sum(p.numel() for p in exportable.module.parameters())),
         "scores": "{}",
         "training": json.dumps({"seed": config.seed, "step": step}),
     }
+    if exportable.window_frames:
+        values["window_frames"] = str(exportable.window_frames)
+        values["margin_frames"] = str(exportable.margin_frames)
+    return values
 
 
-def export(net: RealtimeNet, out: Path, metadata: Mapping[str, str]) -> Export:
-    """Writes `net` to `out` once ONNX Runtime gives the masks that torch gives.
+def export(exportable: Exportable, out: Path, metadata: Mapping[str, str]) -> Export:
+    """Writes the network to `out` once ONNX Runtime gives what torch gives.
 
     Raises: ModelError if they differ by more than `LARGEST_DIFFERENCE`.
     """
-    net.eval()
+    exportable.module.eval()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         draft = Path(folder) / out.name
-        to_onnx(net, draft)
+        to_onnx(exportable, draft)
         add_metadata(draft, metadata)
-        difference = compare(net, draft)
+        read_info(draft, dict(metadata))  # whoever loads the file reads it so
+        difference = compare(exportable, draft)
         if not difference <= LARGEST_DIFFERENCE:
             raise ModelError(
                 f"ONNX Runtime and torch differ by {difference:.1e}: not written; "
@@ -100,21 +114,22 @@ def export(net: RealtimeNet, out: Path, metadata: Mapping[str, str]) -> Export:
     return Export(out, int(metadata["parameters"]), out.stat().st_size, difference)
 
 
-def to_onnx(net: RealtimeNet, path: Path) -> None:
+def to_onnx(exportable: Exportable, path: Path) -> None:
     """Writes the bare graph; batch and frames stay free."""
-    names = net.state_names()
-    dynamic = {"spectrum": {0: "batch", 1: "frames"}, "mask": {0: "batch", 1: "frames"}}
+    names = list(exportable.states)
+    free = {0: "batch", 1: "frames"}
+    dynamic = {"spectrum": free, exportable.output: free}
     dynamic |= {n: {0: "batch"} for n in names} | {f"{n}_out": {0: "batch"} for n in names}
-    example = (torch.randn(2, 5, net.config.n_fft // 2 + 1, 2), *net.initial_state(2))
+    example = torch.randn(2, 5, exportable.n_fft // 2 + 1, 2)
     with warnings.catch_warnings():
         # The newer exporter fixes the frames of a GRU at those of the example.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            ExportedNet(net).eval(),
-            example,
+            exportable.module,
+            (example, *exportable.states.values()),
             str(path),
             input_names=["spectrum", *names],
-            output_names=["mask", *(f"{n}_out" for n in names)],
+            output_names=[exportable.output, *(f"{n}_out" for n in names)],
             dynamic_axes=dynamic,
             opset_version=17,
             dynamo=False,
@@ -129,22 +144,38 @@ def add_metadata(path: Path, metadata: Mapping[str, str]) -> None:
     onnx.save(model, str(path))
 
 
+def compare(exportable: Exportable, path: Path) -> float:
+    """Returns the largest difference between torch and ONNX Runtime.
+
+    A causal model gets 40 frames at once, then few with the states of those before. One with
+    windows gets windows of several lengths; a code whose vector lies between two entries may fall
+    to the other by rounding, so each length is tried with three sounds, and the best counts.
+    """
+    if not exportable.window_frames:
+        return difference_of(exportable, path, (40, 1, 1, 2), seed=0)
+    lengths = (1, 2, 7, exportable.window_frames)
+    return max(
+        min(difference_of(exportable, path, (length,), seed) for seed in range(3))
+        for length in lengths
+    )
+
+
 @torch.no_grad()
-def compare(net: RealtimeNet, path: Path) -> float:
-    """Returns the largest difference of masks and states: 40 frames at once, then few."""
-    model = Model(path)
-    generator = torch.Generator().manual_seed(0)
-    bins = net.config.n_fft // 2 + 1
-    spectrum = 3 * torch.randn(2, 44, bins, 2, generator=generator)
-    state, states = model.initial_state(2), net.initial_state(2)
-    largest = 0.0
-    for start, end in ((0, 40), (40, 41), (41, 42), (42, 44)):
-        piece = spectrum[:, start:end]
-        mask, state = model.run(piece.numpy(), state)
-        expected, states = net(piece, states)
-        results: list[tuple[Any, Tensor]] = [(mask, expected)]
-        results += list(zip(state.values(), states, strict=True))
-        largest = max(largest, *(float(np.abs(a - b.numpy()).max()) for a, b in results))
+def difference_of(exportable: Exportable, path: Path, lengths: tuple[int, ...], seed: int) -> float:
+    """Returns the largest difference of outputs and states over pieces of so many frames."""
+    session, generator = open_session(path), torch.Generator().manual_seed(seed)
+    bins, largest = exportable.n_fft // 2 + 1, 0.0
+    names, states = list(exportable.states), list(exportable.states.values())
+    given = [state.numpy() for state in states]
+    for length in lengths:
+        piece = 3 * torch.randn(2, length, bins, 2, generator=generator)
+        inputs = dict(zip(["spectrum", *names], [piece.numpy(), *given], strict=True))
+        results = session.run([exportable.output, *(f"{n}_out" for n in names)], inputs)
+        expected = exportable.module(piece, *states)
+        expected = list(expected) if isinstance(expected, tuple) else [expected]
+        for result, tensor in zip(results, expected, strict=True):
+            largest = max(largest, float(np.abs(result - tensor.numpy()).max()))
+        given, states = results[1:], expected[1:]
     return largest
 
 

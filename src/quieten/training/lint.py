@@ -62,7 +62,8 @@ def lint(config: TrainConfig) -> list[Finding]:
     rir = [load_role(config, "data.rir")] if data.rir else []
     held_out = [load_role(config, "validation.clean")] if validation.clean else []
     held_out += [load_role(config, "data.test")] if data.test else []
-    noises = [load_role(config, "validation.noise")] if validation.noise else []
+    recorded = validation.noise and validation.noise != "white"
+    noises = [load_role(config, "validation.noise")] if recorded else []
     findings = find_leaks([clean, noise, *rir], [*held_out, *noises])
     findings += find_known_speakers(clean, held_out, data.group_pattern)
     findings += find_duplicates([clean, noise, *rir])

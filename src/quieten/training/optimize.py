@@ -17,14 +17,26 @@ from quieten.training.config import OptimizerConfig
 class Updater:
     """AdamW on one network, with averaged weights beside it.
 
+    Args:
+        total_steps: where the cosine schedule ends.
+        copied: modules and buffers of the network that are no weights to average, such as
+            codebooks: the averaged network has them as they are.
+
     Attributes:
         net: the network that is trained.
         averaged: a copy whose weights follow slowly (EMA); it is validated and exported.
         skipped: steps left out so far because a gradient was not finite.
     """
 
-    def __init__(self, net: nn.Module, config: OptimizerConfig, total_steps: int) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        config: OptimizerConfig,
+        total_steps: int,
+        copied: tuple[str, ...] = (),
+    ) -> None:
         self.net = net
+        self.copied = {name for name, _ in net.named_buffers() if name.split(".")[0] in copied}
         self.averaged = copy.deepcopy(net).requires_grad_(False).eval()
         self.config = config
         self.total_steps = total_steps
@@ -86,7 +98,8 @@ class Updater:
         warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
         if config.schedule == "plateau":
             return config.learning_rate * warm * self.plateau["scale"]
-        progress = min(step / self.total_steps, 1.0)
+        held = config.hold_share
+        progress = max(min(step / self.total_steps, 1.0) - held, 0.0) / (1.0 - held)
         cosine = 0.5 * (1 + math.cos(math.pi * progress))
         return config.learning_rate * warm * max(cosine, config.final_share)
 
@@ -106,7 +119,7 @@ class Updater:
         decay = min(self.config.ema_decay, (1 + step) / (10 + step))
         source = self.net.state_dict()
         for name, value in self.averaged.state_dict().items():
-            if value.is_floating_point():
+            if value.is_floating_point() and name not in self.copied:
                 value.lerp_(source[name], 1 - decay)
             else:
                 value.copy_(source[name])
@@ -137,14 +150,25 @@ class Updater:
         """Takes over what `tensors` and `numbers` returned in another process."""
         self.net.load_state_dict(below("net/", tensors))
         self.averaged.load_state_dict(below("averaged/", tensors))
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in below("optimizer/", tensors).items():
             index, key = name.split("/")
-            state.setdefault(int(index), {})[key] = value
+            state.setdefault(int(index), {})[key] = laid_out_as(parameters[int(index)], value)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.skipped, self.bad_in_a_row = numbers["skipped"], numbers["bad_in_a_row"]
         self.plateau |= numbers["plateau"]
+
+
+def laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """Returns a state of the optimiser in the memory layout of its parameter.
+
+    Other strides could mean other rounding, and a resumed run is to end as one without a break.
+    """
+    if value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

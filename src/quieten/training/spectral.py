@@ -42,3 +42,12 @@ def istft(spectrum: Tensor, n_fft: int, hop_length: int) -> Tensor:
     blocks = sum(parts[:, overlap - 1 - i : n - i, i] for i in range(overlap))
     assert isinstance(blocks, Tensor)
     return blocks.flatten(1)
+
+
+def padded_stft(waveform: Tensor, n_fft: int, hop_length: int) -> Tensor:
+    """Returns the real view (B, N, F, 2) of all frames that touch the waveform (B, T), any T.
+
+    The frames of `quieten.stft.stft`; `istft` gives at least T samples back.
+    """
+    tail = n_fft - hop_length + (-waveform.shape[-1]) % hop_length
+    return stft(functional.pad(waveform, (0, tail)), n_fft, hop_length)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,23 +24,10 @@ from quieten.training.checkpoint import restore, save, start_from
 from quieten.training.config import TrainConfig, ValidationConfig, load_config
 from quieten.training.data import batches, load_mixer, validation_items
 from quieten.training.lint import lint, summarize
-from quieten.training.models import FAMILIES
-from quieten.training.optimize import Updater
+from quieten.training.models import FAMILIES, Family
 from quieten.training.progress import Board, CsvLog, Progress, tensorboard_writer
 
 logger = logging.getLogger(__name__)
-
-
-class Family(Protocol):
-    """What the loop needs of a model family."""
-
-    updaters: dict[str, Updater]
-
-    def step(self, noisy: Tensor, clean: Tensor, step: int) -> dict[str, float]:
-        """Takes one training step on (B, T) pairs; returns its named losses."""
-
-    def denoise(self, noisy: Tensor) -> Tensor:
-        """Returns the denoised (B, T): what is validated and exported."""
 
 
 def main(
@@ -74,7 +61,7 @@ def main(
 def train(config: TrainConfig, out: Path, resume: bool, rank: int = 0) -> None:
     """Runs the loop: batch, step, log, validate, checkpoint."""
     prepare_torch(config)
-    family: Family = FAMILIES[config.family](config)
+    family = FAMILIES[config.family](config)
     progress_state = restore(family.updaters, out / "last.safetensors") if resume else {}
     if config.start_from and not resume:
         start_from(family.updaters, config.start_from)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from quieten.training.config import Section, TrainConfig, checked_section
+from quieten.training.exportable import Exportable
 from quieten.training.losses import denoising_losses, weighted_sum
 from quieten.training.optimize import Updater
 from quieten.training.spectral import istft, stft
@@ -224,7 +225,7 @@ def up(channels: int, channels_out: int) -> nn.Module:
 class Realtime:
     """The family: how the network is trained, validated and exported."""
 
-    config_class = RealtimeConfig
+    config_class: type[Section] = RealtimeConfig
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = checked_section(RealtimeConfig, config.model, "model")
@@ -279,3 +280,15 @@ class Realtime:
         padded = functional.pad(noisy, (0, tail + (-length) % config.hop_length))
         spectrum = stft(padded, config.n_fft, config.hop_length)
         return self.apply(self.updaters["net"].averaged, spectrum, torch.float32)[:, :length]
+
+    def exportable(self) -> Exportable:
+        """Returns the averaged network as ONNX is to have it."""
+        net, config = self.updaters["net"].averaged, self.config
+        assert isinstance(net, RealtimeNet)
+        return Exportable(
+            ExportedNet(net),
+            config.sample_rate,
+            config.n_fft,
+            config.hop_length,
+            states=dict(zip(net.state_names(), net.initial_state(2), strict=True)),
+        )

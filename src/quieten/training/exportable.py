@@ -1,0 +1,32 @@
+"""What a family hands over to become a model file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """A trained network as ONNX is to have it, and what its file must say.
+
+    Attributes:
+        module: takes (spectrum, *states), gives (output, *states after), or the output alone if
+            there are no states.
+        sample_rate: Hz.
+        n_fft: window of its spectra, samples.
+        hop_length: distance of its frames, samples.
+        output: what it gives, (B, N) or (B, N, F, 2).
+        states: zeros for a batch of two, by name; a causal model has them.
+        window_frames: frames that it sees at once; 0 for a causal model.
+        margin_frames: of them, those at both edges that do not count.
+    """
+
+    module: nn.Module
+    sample_rate: int
+    n_fft: int
+    hop_length: int
+    output: str = "mask"
+    states: Mapping[str, Tensor] = field(default_factory=dict)
+    window_frames: int = 0
+    margin_frames: int = 0
