@@ -95,6 +95,7 @@ def evaluate(
     from quieten.evaluation.evaluate import Request
     from quieten.evaluation.evaluate import evaluate as run
     from quieten.metrics import METRICS
+    from quieten.report.document import check_path
     from quieten.testsets.pairs import read_testset
 
     systems = (*_models(model or ([] if command else ["speech"])), *_commands(command or []))
@@ -102,6 +103,8 @@ def evaluate(
         write_mixtures(make_recipe([mix[0]], [mix[1]], snr, count, seed), testset)
     items = read_testset(testset, clean_folder=clean_folder, where=tuple(where or ()))
     labels = _labels(items, by)
+    if report:
+        check_path(report)  # before the work, not after it
     request = Request(
         items=tuple(items),
         systems=systems,
