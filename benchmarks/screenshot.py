@@ -30,9 +30,10 @@ def main() -> None:
         page.goto(arguments.report.resolve().as_uri())
         page.wait_for_timeout(1000)  # charts are drawn, pictures decoded
         head = page.screenshot()
-        page.locator("#listen, .card").first.scroll_into_view_if_needed()
-        page.locator(".card").first.evaluate("card => card.scrollIntoView({block: 'start'})")
-        page.wait_for_timeout(300)
+        page.locator(".card").first.evaluate(
+            "card => card.scrollIntoView({block: 'start', behavior: 'instant'})"
+        )
+        page.wait_for_timeout(2000)  # pictures of the item are decoded
         item = page.screenshot()
         browser.close()
     halves = [Image.open(io.BytesIO(shot)).convert("RGB") for shot in (head, item)]
