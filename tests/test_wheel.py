@@ -75,6 +75,7 @@ def test_every_file_of_the_package_is_in(wheel):
         "quieten/weights/speech.onnx",
         "quieten/assets/demo_noisy.flac",
         "quieten/assets/demo_clean.flac",
+        "quieten/report/assets/report.html",
         "quieten/training/configs/realtime.toml",
     ],
 )
@@ -85,7 +86,7 @@ def test_the_data_files_are_in(wheel, name):
 def test_nothing_else_is_in(wheel):
     allowed = ("quieten/", f"quieten-{quieten.__version__}.dist-info/")
     assert [name for name in wheel.namelist() if not name.startswith(allowed)] == []
-    unwanted = ("__pycache__", ".pyc", "tests", ".cache", ".ckpt", ".log")
+    unwanted = ("__pycache__", ".pyc", "/tests/", ".cache", ".ckpt", ".log")
     assert [name for name in wheel.namelist() if any(part in name for part in unwanted)] == []
     # weights for fine-tuning belong to a model; anything else is a stray checkpoint
     tensors = [name for name in wheel.namelist() if name.endswith(".safetensors")]

@@ -30,7 +30,7 @@ MOST_SNR = np.float32(1e4)  # 40 dB; beyond it a bin stays as it is anyway
 
 CUTOFF_HZ, ORDER = 4000.0, 4
 
-# What is tuned was tuned on mixtures of LibriSpeech with nine noises, -5 to 15 dB.
+# What is tuned was tuned on validation mixtures of speech with nine noises, -5 to 15 dB.
 FIRST_FRAMES = 3  # their mean starts the noise; more would take early speech for it
 NOISE_MEMORY, PRESENCE_MEMORY = 0.8, 0.9
 SPEECH_SNR = 10.0**1.5  # 15 dB: what speech has, where there is speech

@@ -185,6 +185,7 @@ def test_compare_takes_sound_files(quieten: Quieten, testset: Path) -> None:
     [
         (("evaluate", "nowhere"), "nowhere"),
         (("evaluate", "set", "--model", "spech"), "unknown model 'spech'"),
+        (("evaluate", "set", "--report", "set/manifest.csv"), "is no report: choose another name"),
         (("evaluate", "set", "--metric", "mos"), "metric 'mos' is unknown"),
         (("evaluate", "set", "--by", "weather"), "--by weather: no such column; there are noise"),
         (("evaluate", "set", "--where", "weather=1"), "weather"),

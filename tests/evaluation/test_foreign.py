@@ -177,8 +177,9 @@ def test_processor_seconds_are_those_of_the_program(
 
 
 def test_a_program_reads_nothing_from_the_terminal(tmp_path: Path, work: Path, noisy: Path) -> None:
-    command = program(tmp_path, COPY + "\nassert sys.stdin.read() == ''") + " {in} {out}"
+    command = program(tmp_path, "assert sys.stdin.read() == ''\n" + COPY) + " {in} {out}"
     denoise_files(command, [noisy], [tmp_path / "made.wav"], work)
+    assert (tmp_path / "made.wav").read_bytes() == noisy.read_bytes()
 
 
 @pytest.mark.parametrize(

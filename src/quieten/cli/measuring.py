@@ -20,81 +20,88 @@ HEADLINES = ("pesq_wb", "pesq_nb", "stoi", "estoi", "si_sdr_db", "dnsmos_ovrl")
 LABELS = ("snr_db", "noise_type", "speaker")  # of a manifest, each with a table of its own
 ORACLE = "oracle-mask"
 
+Testset = Annotated[
+    Path,
+    typer.Argument(
+        metavar="TESTSET",
+        help="A folder with clean/ and noisy/ (same names; manifest.csv may add columns), or a CSV "
+        "file with the columns noisy and clean.",
+    ),
+]
+ModelNames = Annotated[
+    Texts,
+    typer.Option(
+        metavar="NAME|PATH",
+        help="A model, an ONNX file or a baseline; repeatable. Default: speech.",
+    ),
+]
+Commands = Annotated[
+    Texts,
+    typer.Option(
+        metavar="NAME='CMD {in} {out}'",
+        help="Another program, run once a file ({in_dir} {out_dir}: once in all); repeatable.",
+    ),
+]
+Metrics = Annotated[
+    Texts, typer.Option(metavar="NAME", help="Only this metric; repeatable. Default: all.")
+]
+Where = Annotated[Texts, typer.Option(metavar="COLUMN=VALUE", help="Only these items; repeatable.")]
+By = Annotated[
+    Texts,
+    typer.Option(
+        metavar="COLUMN",
+        help="A table for each value of this column; repeatable. Default: SNR, noise type, speaker "
+        "where the manifest has them.",
+    ),
+]
+CleanFolder = Annotated[str, typer.Option(metavar="NAME", help="The folder of the references.")]
+Align = Annotated[bool, typer.Option("--align", help="Take a constant delay out before scoring.")]
+Mix = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option(metavar="CLEAN NOISE", help="First mix a test set from these into TESTSET."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Keeps scores and sounds; a second run goes on there. Default: evaluations/TESTSET.",
+    ),
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Means and items.")]
+CsvFile = Annotated[
+    Path | None, typer.Option("--csv", metavar="FILE", help="A line for each item and system.")
+]
+Report = Annotated[
+    Path | None, typer.Option(metavar="FILE.html", help="Also write a page to look and listen.")
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes. Default: one per processor.")]
+
 
 @app.command()
 def evaluate(
-    testset: Annotated[
-        Path,
-        typer.Argument(
-            metavar="TESTSET",
-            help="A folder with clean/ and noisy/ (same names; manifest.csv may add columns), or "
-            "a CSV file with the columns noisy and clean.",
-        ),
-    ],
-    model: Annotated[
-        Texts,
-        typer.Option(
-            metavar="NAME|PATH",
-            help="A model, an ONNX file or a baseline; repeatable. Default: speech.",
-        ),
-    ] = None,
-    command: Annotated[
-        Texts,
-        typer.Option(
-            metavar="NAME='CMD {in} {out}'",
-            help="Another program, run once a file ({in_dir} {out_dir}: once in all); repeatable.",
-        ),
-    ] = None,
-    metric: Annotated[
-        Texts, typer.Option(metavar="NAME", help="Only this metric; repeatable. Default: all.")
-    ] = None,
-    where: Annotated[
-        Texts, typer.Option(metavar="COLUMN=VALUE", help="Only these items; repeatable.")
-    ] = None,
-    by: Annotated[
-        Texts,
-        typer.Option(
-            metavar="COLUMN",
-            help="A table for each value of this column; repeatable. Default: SNR, noise type, "
-            "speaker where the manifest has them.",
-        ),
-    ] = None,
-    clean_folder: Annotated[
-        str, typer.Option(metavar="NAME", help="The folder of the references.")
-    ] = "clean",
-    align: Annotated[
-        bool, typer.Option("--align", help="Take a constant delay out before scoring.")
-    ] = False,
-    mix: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(metavar="CLEAN NOISE", help="First mix a test set from these into TESTSET."),
-    ] = None,
+    testset: Testset,
+    model: ModelNames = None,
+    command: Commands = None,
+    metric: Metrics = None,
+    where: Where = None,
+    by: By = None,
+    clean_folder: CleanFolder = "clean",
+    align: Align = False,
+    mix: Mix = None,
     snr: Decibels = None,
     count: Count = None,
     seed: Seed = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Keeps scores and sounds; a second run goes on there. "
-            "Default: evaluations/TESTSET.",
-        ),
-    ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE")] = None,
-    csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="A line for each item and system.")
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Also write a page to look and listen.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes. Default: one per processor.")
-    ] = None,
+    out: Out = None,
+    json_file: JsonFile = None,
+    csv_file: CsvFile = None,
+    report: Report = None,
+    workers: Workers = None,
 ) -> None:
     """Measure denoisers, ours or not, on pairs of noisy and clean files (needs quieten[eval])."""
     from quieten.evaluation.evaluate import Request
     from quieten.evaluation.evaluate import evaluate as run
     from quieten.metrics import METRICS
+    from quieten.report.document import check_path
     from quieten.testsets.pairs import read_testset
 
     systems = (*_models(model or ([] if command else ["speech"])), *_commands(command or []))
@@ -102,6 +109,8 @@ def evaluate(
         write_mixtures(make_recipe([mix[0]], [mix[1]], snr, count, seed), testset)
     items = read_testset(testset, clean_folder=clean_folder, where=tuple(where or ()))
     labels = _labels(items, by)
+    if report:
+        check_path(report)  # before the work, not after it
     request = Request(
         items=tuple(items),
         systems=systems,

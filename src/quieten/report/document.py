@@ -37,7 +37,7 @@ from quieten.report.page import (
 )
 from quieten.report.pictures import RANGE_DB
 
-__all__ = ["MAX_BYTES", "merge", "write_comparison", "write_report"]
+__all__ = ["MAX_BYTES", "check_path", "merge", "write_comparison", "write_report"]
 
 MAX_BYTES = 20_000_000
 """What a page may weigh: sounds are coded at a lower rate, then items left out, to keep to it."""
@@ -93,7 +93,7 @@ def write_report(
         ConfigError: there is nothing to show, a named item does not exist, or the path is taken.
         AudioError: a sound that is shown cannot be read, or the page cannot be written.
     """
-    path = _free_path(path)
+    path = check_path(path)
     evaluation = merge(evaluations)
     main = next((one.name for one in evaluation.systems if one != NOISY), NOISY.name)
     metric = _usable_metric(evaluation, main, metric)
@@ -131,7 +131,7 @@ def write_comparison(
     """
     if not denoised:
         raise ConfigError("one sound: name the noisy one, then what was made of it")
-    path = _free_path(path)
+    path = check_path(path)
     names: list[str] = []
     for sound in denoised:
         same = sound.stem == noisy.stem  # then its folder tells more
@@ -148,8 +148,12 @@ def write_comparison(
     return _write(path, page, {"metrics": {}, "cards": {}}, [card], colors)
 
 
-def _free_path(path: Path) -> Path:
-    """Returns `path`; raises ConfigError where something lies that is no report."""
+def check_path(path: Path) -> Path:
+    """Returns `path`, where a report may go: nothing is there, or an older report.
+
+    Raises:
+        ConfigError: something else is there.
+    """
     path = Path(path)
     if not path.exists():
         return path
