@@ -1,7 +1,8 @@
 """Denoises one sound from file to file: `denoise_file` is the unit of work of every run.
 
-It works in blocks, in memory that does not grow with the file. Results are plain frozen values,
-so that a process pool can return them. Nothing is printed here; `plan.py` makes the jobs.
+Sound goes in blocks, in memory that does not grow with the file; tables go as a whole. Results
+are plain frozen values, so that a process pool can return them. Nothing is printed here; `plan.py`
+makes the jobs.
 """
 
 import math
@@ -22,7 +23,9 @@ from quieten.denoise import Denoiser, Samples
 from quieten.errors import AudioError
 from quieten.formats import AudioInfo
 from quieten.plan import PIPE, Job, Settings, refuse_loss
-from quieten.runtime import available
+from quieten.runtime import available, available_waveform
+from quieten.signals import SignalDenoiser, is_signal_model
+from quieten.tabular import is_table, read_table, writing
 from quieten.wav_pipe import WavStreamWriter, read_wav_stream
 
 SILENCE_DBFS = -90.0  # one step of 16 bits is -90.3 dBFS: nothing below it can be speech
@@ -38,10 +41,11 @@ class Result:
     source: str
     target: str
     residual: str | None
-    sample_rate: int
-    channels: int
+    sample_rate: float  # Hz; of a table it may be a fraction
+    channels: int  # of a table, columns that were cleaned
     frames: int
-    level_before_dbfs: float  # RMS over all channels; -inf for digital silence
+    # RMS over all channels, -inf for silence; of a table re 1 of its unit and without its means
+    level_before_dbfs: float
     level_after_dbfs: float
     elapsed_s: float
     warnings: tuple[str, ...]
@@ -57,14 +61,20 @@ class Result:
         return self.elapsed_s / max(self.duration_s, 1e-9)
 
 
-def _denoiser(settings: Settings) -> Denoiser:
+def _denoiser(settings: Settings) -> Denoiser | SignalDenoiser:
     """The denoiser, loaded once for all files of a run; anew if the model's file has changed."""
-    path = available().get(settings.model, Path(settings.model))
+    path = (available() | available_waveform()).get(settings.model, Path(settings.model))
     return _load(settings, path, path.stat().st_mtime_ns if path.is_file() else 0)
 
 
 @lru_cache(maxsize=2)
-def _load(settings: Settings, path: Path, changed_ns: int) -> Denoiser:
+def _load(settings: Settings, path: Path, changed_ns: int) -> Denoiser | SignalDenoiser:
+    if is_signal_model(settings.model):
+        return SignalDenoiser(
+            settings.model,
+            attenuation_limit_db=settings.attenuation_limit_db,
+            threads=settings.threads,
+        )
     return Denoiser(
         settings.model,
         attenuation_limit_db=settings.attenuation_limit_db,
@@ -84,7 +94,7 @@ def check(settings: Settings) -> None:
 
 
 def denoise_file(job: Job, progress: Progress | None = None) -> Result:
-    """Denoises one sound in blocks and returns what became of it.
+    """Denoises one sound in blocks, or one table at once, and returns what became of it.
 
     The results appear under their names only when they are whole; after an error or Ctrl-C
     there is no trace of them.
@@ -96,6 +106,10 @@ def denoise_file(job: Job, progress: Progress | None = None) -> Result:
     began = time.perf_counter()
     refuse_loss(job)
     denoiser = _denoiser(job.settings)
+    if job.source is not None and is_table(job.source):
+        return _denoise_table(job, denoiser, began)
+    if job.settings.columns is not None:
+        raise AudioError("is no table, so it has no columns: leave --columns out")
     with ExitStack() as stack:
         source = stack.enter_context(_open_source(job))
         stream = denoiser.stream(source.info.sample_rate, source.info.channels)
@@ -223,6 +237,44 @@ def _writing(job: Job) -> Iterator[None]:
         if isinstance(error, BrokenPipeError):
             remedy = "its reader has gone"
         raise AudioError(f"{target}: cannot be written ({reason}): {remedy}") from error
+
+
+def _denoise_table(job: Job, denoiser: Denoiser | SignalDenoiser, began: float) -> Result:
+    """Does a job whose files are tables."""
+    assert job.source is not None and job.target is not None  # tables do not go through pipes
+    if not isinstance(denoiser, SignalDenoiser):
+        raise AudioError(
+            f"is a table, but model {job.settings.model!r} is for sound: choose one for signals"
+            " with --model, as `signals` or your own"
+        )
+    info, warnings = denoiser.model.info, [job.note] if job.note else []
+    table = read_table(job.source, columns=job.settings.columns, fill=job.settings.fill)
+    warnings += table.warnings
+    if table.sample_rate is None:
+        warnings.append(f"no time column: taken as {info.sample_rate:g} Hz, the model's rate")
+    rate = table.sample_rate or info.sample_rate
+    # An offset is no noise. Where amplitudes are known (zero phase), the signal must stay as it is.
+    offset = table.signal.mean(axis=1, keepdims=True) * (info.phase == "any")
+    denoised = denoiser(table.signal - offset, rate) + offset
+    content, stored = table.render(table.at_rows(denoised))
+    results = {job.target: content}
+    if job.residual is not None:
+        results[job.residual] = table.render(table.values - stored)[0]
+    with _writing(job), ExitStack() as stack:
+        for path, data in results.items():
+            stack.enter_context(writing(path, data))
+    return Result(
+        source=job.name,
+        target=str(job.target),
+        residual=None if job.residual is None else str(job.residual),
+        sample_rate=rate,
+        channels=table.values.shape[0],
+        frames=table.values.shape[1],
+        level_before_dbfs=_dbfs(float(table.values.var(axis=1).mean())),
+        level_after_dbfs=_dbfs(float(stored.var(axis=1).mean())),
+        elapsed_s=time.perf_counter() - began,
+        warnings=tuple(warnings),
+    )
 
 
 def _dbfs(mean_square: float) -> float:

@@ -13,6 +13,9 @@ from quieten.audio import probe
 from quieten.denoise import Channels
 from quieten.errors import AudioError, ConfigError, QuietenError
 from quieten.formats import AUDIO_SUFFIXES, AudioInfo, output_format, target_format
+from quieten.signals import is_signal_model
+from quieten.sndfile import check_readable
+from quieten.tabular import TABLE_SUFFIXES, is_table
 
 PIPE = "-"  # as an input: WAV on stdin; as an output: WAV on stdout
 
@@ -28,6 +31,8 @@ class Settings:
     attenuation_limit_db: float | None = None
     channels: Channels = "linked"
     threads: int = 1
+    columns: tuple[str, ...] | None = None  # of tables, by heading or number; None: all signals
+    fill: bool = False  # interpolate where a table lacks values or even steps
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,9 @@ def _sources(request: Request, failures: list[Failure]) -> Iterator[tuple[Path, 
 
 def _scan(folder: Path, request: Request, failures: list[Failure]) -> Iterator[Path]:
     """The audio files below a folder, sorted, without hidden files and our own results."""
+    suffixes = AUDIO_SUFFIXES
+    if is_signal_model(request.settings.model):
+        suffixes = suffixes | TABLE_SUFFIXES
     own = [os.path.realpath(text) for text in (request.output, request.residual) if text]
 
     def unreadable(error: OSError) -> None:
@@ -150,7 +158,7 @@ def _scan(folder: Path, request: Request, failures: list[Failure]) -> Iterator[P
         )
         for name in sorted(names):
             path = Path(root, name)
-            if path.suffix.lower() in AUDIO_SUFFIXES and name[0] != "." and not _is_result(path):
+            if path.suffix.lower() in suffixes and name[0] != "." and not _is_result(path):
                 yield path
 
 
@@ -167,6 +175,8 @@ def _job(
 ) -> Job:
     if source.exists() and not source.is_file():
         raise AudioError("not a regular file: give a pipe as -, in WAV")
+    if is_table(source):
+        return _table_job(source, inside, output, residual, request)
     info = probe(source)
     suffix, note = output_format(info)
     inside = inside if inside.suffix.lower() == suffix else inside.with_suffix(suffix)
@@ -188,6 +198,30 @@ def _job(
     return job
 
 
+def _table_job(
+    source: Path,
+    inside: Path,
+    output: _Destination | None,
+    residual: _Destination | None,
+    request: Request,
+) -> Job:
+    """A job that keeps the format, whatever it is."""
+    check_readable(source)
+    beside = source.with_name(f"{source.stem}.quieten{source.suffix}")
+    job = Job(
+        source=source,
+        target=output.resolve(inside) if output else beside,
+        residual=residual.resolve(inside) if residual else None,
+        settings=request.settings,
+        overwrite=request.overwrite,
+    )
+    for path in (job.target, job.residual):
+        if path is not None and path.suffix.lower() != source.suffix.lower():
+            raise AudioError(f"{path} is another format: a table keeps its own, {source.suffix}")
+    refuse_loss(job)
+    return job
+
+
 def _note(target: Path, info: AudioInfo) -> str:
     """What changes where the user chose another format than the input's."""
     _, subtype = target_format(target, info)
@@ -198,6 +232,8 @@ def _pipe_job(request: Request) -> Job:
     if len(request.inputs) > 1 or (request.inputs[0] != PIPE and Path(request.inputs[0]).is_dir()):
         raise ConfigError("- takes one sound at a time: give one input only")
     source = None if request.inputs[0] == PIPE else Path(request.inputs[0])
+    if source is not None and is_table(source):
+        raise ConfigError(f"{source} is a table, - is WAV: name a file with -o")
     is_stdout = request.output in (None, PIPE)
     output = None if is_stdout else _destination(request.output, False, "-o")
     residual = _destination(request.residual, False, "--residual")

@@ -25,6 +25,8 @@ State = dict[str, Array]
 FORMAT = "1"
 WEIGHTS = Path(__file__).parent / "weights"
 NO_DENOISERS = ("vqscore",)  # files there that answer something else than masks
+WAVEFORM = "waveform"  # the kind of the models that `signals.py` runs
+WAVEFORM_MODELS = ("signals", "sines", "sines-paper")  # those of the package
 
 
 @dataclass(frozen=True)
@@ -156,9 +158,16 @@ class Model:
 
 
 def available() -> dict[str, Path]:
-    """Returns the denoisers that come with the package, name -> file."""
+    """Returns the denoisers of sound that come with the package, name -> file."""
     files = sorted(WEIGHTS.glob("*.onnx"))
-    return {path.stem: path for path in files if path.stem not in NO_DENOISERS}
+    others = NO_DENOISERS + WAVEFORM_MODELS
+    return {path.stem: path for path in files if path.stem not in others}
+
+
+def available_waveform() -> dict[str, Path]:
+    """Returns the denoisers of 1-D signals that come with the package, name -> file."""
+    paths = {name: WEIGHTS / f"{name}.onnx" for name in WAVEFORM_MODELS}
+    return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def load(
@@ -172,13 +181,13 @@ def load(
         others: names that the caller knows besides, for the message of an unknown one.
 
     Raises:
-        ModelError: the name is unknown, or the file is not a model of quieten.
+        ModelError: the name is unknown, or the file is not a model of quieten for spectra.
         ConfigError: `threads` is less than one.
     """
     known = available()
     name = os.fspath(name_or_path)
-    if name in known:
-        return Model(known[name], threads)
+    if path := known.get(name) or available_waveform().get(name):  # the latter says what it is
+        return Model(path, threads)
     if Path(name).is_file():
         return Model(name, threads)
     if name.endswith(".onnx") or len(Path(name).parts) > 1:
@@ -230,6 +239,11 @@ def read_info(path: Path, metadata: dict[str, str]) -> ModelInfo:
         raise ModelError(
             f"{path}: lacks the metadata of quieten (quieten_format = {FORMAT}):"
             " export it with `quieten export`"
+        )
+    if metadata.get("kind") == WAVEFORM:
+        raise ModelError(
+            f"{path}: is a waveform model, for 1-D signals, not for spectra of sound:"
+            " use it with `quieten denoise --model`, or signals.load_signal_model"
         )
     try:
         info = ModelInfo(

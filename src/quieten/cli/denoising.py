@@ -43,7 +43,8 @@ def denoise(
         list[str],
         typer.Argument(
             help="Audio files, or folders (their audio files, recursively, except results named "
-            "NAME.quieten.EXT), or - for WAV on stdin.",
+            "NAME.quieten.EXT), or - for WAV on stdin. With a model of signals also tables: "
+            ".csv, .tsv, .npy.",
             show_default=False,
         ),
     ],
@@ -71,13 +72,28 @@ def denoise(
     channels: Annotated[
         Channels, typer.Option(help="One gain for all channels keeps the stereo image.")
     ] = Channels.LINKED,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Of tables: the columns to clean, by heading or number from 1. Without it: all "
+            "but time, running numbers, text and constants.",
+        ),
+    ] = None,
+    fill: Annotated[
+        bool,
+        typer.Option(
+            "--fill", help="Of tables: interpolate over missing values and uneven time steps."
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Denoise audio files; rate, channels, length, format and tags stay as they are."""
     from quieten.plan import Request, Settings
 
-    settings = Settings(model, attenuation_limit_db, channels.value)
+    names = None if columns is None else tuple(columns.split(","))
+    settings = Settings(model, attenuation_limit_db, channels.value, columns=names, fill=fill)
     request = Request(tuple(files), output, residual, overwrite, settings)
     _run_denoise(request, as_json)
 
@@ -142,8 +158,11 @@ def _progress(jobs: "Sequence[Job]") -> "Iterator[Progress | None]":
 
 
 def _result_line(result: "Result") -> str:
+    from quieten.tabular import is_table
+
     before, after = level_text(result.level_before_dbfs), level_text(result.level_after_dbfs)
-    line = f"{result.target}  {duration_text(result.duration_s)}  {before} -> {after} dBFS"
+    line = f"{result.target}  {duration_text(result.duration_s)}  {before} -> {after} "
+    line += "dB re 1" if is_table(result.source) else "dBFS"
     line += f"  real-time factor {result.real_time_factor:.3f}"
     return line + "".join(f"  [{warning}]" for warning in result.warnings)
 

@@ -20,15 +20,18 @@ from quieten.cli.console import (
 
 if TYPE_CHECKING:
     from quieten.runtime import ModelInfo
+    from quieten.signals import SignalInfo
 
 
 @app.command()
 def models(as_json: AsJson = False) -> None:
-    """List the models: rate, latency, size, licence, scores."""
+    """List the models: rate, latency (a window, of models of signals), size, licence, scores."""
     from quieten.baselines import BASELINES
-    from quieten.runtime import available, load
+    from quieten.runtime import available, available_waveform, load
+    from quieten.signals import load_signal_model
 
-    infos = [load(name).info for name in sorted(available())]
+    infos: list[ModelInfo | SignalInfo] = [load(name).info for name in sorted(available())]
+    infos += [load_signal_model(name).info for name in sorted(available_waveform())]
     if as_json:
         extra = ({"path": str(info.path), "latency_ms": info.latency_ms} for info in infos)
         say_json([asdict(info) | more for info, more in zip(infos, extra, strict=True)])
@@ -40,9 +43,9 @@ def models(as_json: AsJson = False) -> None:
         say(f"classical methods, by name as well: {', '.join(BASELINES)}", is_talk=True)
 
 
-def _model_row(info: "ModelInfo") -> list[str]:
+def _model_row(info: "ModelInfo | SignalInfo") -> list[str]:
     scores = ", ".join(f"{name} {value:g}" for name, value in info.scores.items())
-    rate, latency = f"{info.sample_rate} Hz", f"{info.latency_ms:g} ms"
+    rate, latency = f"{info.sample_rate:g} Hz", f"{info.latency_ms:g} ms"
     size = f"{info.size_bytes / 1e6:.2f} MB"
     return [info.name, info.family, info.version, rate, latency, size, info.licence, scores or "-"]
 

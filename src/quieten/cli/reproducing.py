@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +23,10 @@ from quieten.cli.degrading import Seed
 from quieten.errors import ConfigError
 
 if TYPE_CHECKING:
+    from quieten.corpora.corpus import Layout
+    from quieten.evaluation.tables import Json
     from quieten.reproduce.rows import Waveform
+    from quieten.reproduce.signal_gan import Benchmark
     from quieten.reproduce.vqvae_unet import Reproduction
 
 SPEECH = Path("../shared/data/speech_test")
@@ -33,45 +36,142 @@ class System(StrEnum):
     """The systems whose benchmarks can be run."""
 
     VQVAE_UNET = "vqvae_unet"
+    SIGNAL_GAN = "signal_gan"
 
 
 class Corpus(StrEnum):
-    """The corpora that can be read."""
+    """The corpora that can be read or drawn."""
 
     MINDS14 = "minds14"
+    SINES = "sines"
 
 
 class Suffix(StrEnum):
-    """How sounds are written."""
+    """How sounds and signals are written."""
 
     FLAC = "flac"
     WAV = "wav"
+    NPY = "npy"
 
 
 @app.command()
 def reproduce(
     system: Annotated[System, typer.Argument(help="The system.", show_default=False)],
-    data: Annotated[Path, typer.Option(metavar="DIR", help="Clean speech to test on.")] = SPEECH,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="vqvae_unet: clean speech to test on.", show_default=str(SPEECH)
+        ),
+    ] = None,
     weights: Annotated[
         Texts,
         typer.Option(
             metavar="METHOD=PATH",
-            help="An .onnx or .safetensors file for ours, paper or best_without_vq; repeatable. "
-            "Default: the installed models.",
+            help="An .onnx or .safetensors file for ours, paper or best_without_vq; signal_gan: "
+            ".onnx for ours, paper or general; repeatable. Default: the installed models.",
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="At most N clips.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", help="At most N clips or signals.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE")] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="signal_gan: draw eight examples into this folder."),
+    ] = None,
+    curves: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="signal_gan: only draw what the discriminator did in this run of training, into "
+            "its folder (or that of --picture).",
+        ),
+    ] = None,
 ) -> None:
-    """Measure a published system again, ours beside it (needs quieten[eval] and quieten[pesq])."""
+    """Measure a published system again, ours beside it (needs quieten[eval]; speech: [pesq])."""
+    files = dict(_weights(text) for text in weights or [])
+    if system == System.SIGNAL_GAN:
+        _refuse(system, {"--data": data})
+        if curves:
+            _draw_curves(curves, picture or curves)
+        else:
+            _reproduce_signals(files, limit, json_file, picture)
+    else:
+        _refuse(system, {"--picture": picture, "--curves": curves})
+        _reproduce_speech(data or SPEECH, files, limit, json_file)
+
+
+def _refuse(what: str, options: Mapping[str, object]) -> None:
+    """Complains about an option that was given and would be ignored.
+
+    Raises:
+        ConfigError: one was.
+    """
+    for name, value in options.items():
+        if value is not None:
+            raise ConfigError(f"{name} means nothing for {what}: leave it out")
+
+
+def _reproduce_speech(
+    data: Path, files: dict[str, Path], limit: int | None, json_file: Path | None
+) -> None:
     from quieten.reproduce.vqvae_unet import reproduce as run
 
-    files = dict(_weights(text) for text in weights or [])
-    with counting_bar(f"measuring {system}") as progress:
+    with counting_bar(f"measuring {System.VQVAE_UNET}") as progress:
         result = run(data, _open_torch, weights=files, limit=limit, progress=progress)
     _print_result(result)
     if json_file:
-        _write_json(result, json_file)
+        _write_json(result.to_json(), json_file)
+
+
+def _reproduce_signals(
+    files: dict[str, Path], limit: int | None, json_file: Path | None, picture: Path | None
+) -> None:
+    from quieten.reproduce.signal_gan import open_onnx, run_benchmark
+
+    with counting_bar(f"measuring {System.SIGNAL_GAN}") as progress:
+        result = run_benchmark(open_onnx, weights=files, limit=limit, progress=progress)
+    _print_benchmark(result)
+    if json_file:
+        _write_json(result.to_json(), json_file)
+    if picture:
+        _draw_examples(files, picture)
+
+
+def _print_benchmark(result: "Benchmark") -> None:
+    """Prints a table for each kind of signals, what was published, and what is missing and why."""
+    from quieten.reproduce.signal_gan import NOTES, PUBLISHED, TASKS
+    from quieten.reproduce.signal_rows import footnotes, text_table
+
+    say(f"{result.describe()}; value ± half the 95 % interval")
+    for table, rows in result.tables.items():
+        say(f"\n{table}: {TASKS[table].describe()}")
+        say_table(text_table(rows))
+    say("")
+    for method, note in NOTES.items():
+        say(f"{method}: {note}")
+    say(f"published: {PUBLISHED}")
+    for table, rows in result.tables.items():
+        for line in footnotes(rows):
+            complain(f"{table}: {line}")
+
+
+def _draw_examples(files: dict[str, Path], folder: Path) -> None:
+    from quieten.reproduce.signal_gan import draw_examples, open_onnx
+    from quieten.reproduce.signal_pictures import draw_signals
+
+    for name, sample_rate, signals in draw_examples(files, open_onnx):
+        path = folder / f"{name}.png"
+        draw_signals(signals, sample_rate, path)
+        say(f"wrote {path}", is_talk=True)
+
+
+def _draw_curves(run: Path, folder: Path) -> None:
+    from quieten.reproduce.signal_pictures import draw_curves
+
+    path = folder / "curves.png"
+    draw_curves(run, path)
+    say(f"wrote {path}", is_talk=True)
 
 
 def _weights(text: str) -> tuple[str, Path]:
@@ -107,11 +207,11 @@ def _print_result(result: "Reproduction") -> None:
         complain(line)
 
 
-def _write_json(result: "Reproduction", path: Path) -> None:
+def _write_json(result: "Json", path: Path) -> None:
     from quieten.evaluation.results import replace_text
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
     replace_text(path, text + "\n")
     say(f"wrote {path}", is_talk=True)
 
@@ -125,29 +225,95 @@ def data(
         typer.Option(
             "--from",
             metavar="PATH",
-            help="A local copy: the folder of the hub, a .parquet or .zip file, or what was "
-            "unpacked. Default: download it (needs quieten[hub]).",
+            help="minds14: a local copy: the folder of the hub, a .parquet or .zip file, or what "
+            "was unpacked. Default: download it (needs quieten[hub]).",
         ),
     ] = None,
-    language: Annotated[str, typer.Option(metavar="CODE", help="Such as en-US.")] = "en-US",
-    rate: Annotated[int, typer.Option(metavar="HZ", help="Rate of the result.")] = 8000,
+    language: Annotated[
+        str | None,
+        typer.Option(metavar="CODE", help="minds14: such as de-DE.", show_default="en-US"),
+    ] = None,
+    rate: Annotated[
+        int | None,
+        typer.Option(metavar="HZ", help="minds14: rate of the result.", show_default="8000"),
+    ] = None,
     suffix: Annotated[
-        Suffix, typer.Option("--format", help="Of the sounds: mono, 16 bit.")
-    ] = Suffix.FLAC,
-    valid: Annotated[float, typer.Option(metavar="SHARE", help="Share of valid/.")] = 0.1,
-    test: Annotated[float, typer.Option(metavar="SHARE", help="Share of test/.")] = 0.1,
+        Suffix | None,
+        typer.Option(
+            "--format",
+            help="minds14: flac or wav, mono, 16 bit; sines: wav or npy, 32 bit float.",
+            show_default="flac; wav",
+        ),
+    ] = None,
+    train: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="sines: signals in train/.", show_default="1600"),
+    ] = None,
+    valid: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE|N",
+            help="minds14: share of valid/; sines: signals in validation/.",
+            show_default="0.1; 200",
+        ),
+    ] = None,
+    test: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="minds14: share of test/.", show_default="0.1"),
+    ] = None,
     seed: Seed = 0,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="sines: draw a random signal of each kind (PNG)."),
+    ] = None,
 ) -> None:
-    """Turn a speech corpus into folders to train, validate and test with, and a manifest."""
-    from quieten.corpora.corpus import Layout, write_corpus
+    """Turn a speech corpus into folders to train with, or draw the sines of a published system."""
+    signal.signal(signal.SIGTERM, stop_on_signal)
+    if corpus == Corpus.SINES:
+        speech = {"--from": source, "--language": language, "--rate": rate, "--test": test}
+        _refuse(corpus, speech)
+        _write_sines(out, train, valid, f".{suffix or Suffix.WAV}", seed, plot)
+        return
+    from quieten.corpora.corpus import Layout
+
+    _refuse(corpus, {"--train": train, "--plot": plot})
+    if suffix == Suffix.NPY:
+        raise ConfigError("--format npy means nothing for minds14: choose flac or wav")
+    given = {"valid": valid, "test": test}
+    shares = {name: 0.1 if share is None else share for name, share in given.items()}
+    rate = 8000 if rate is None else rate
+    layout = Layout(rate, f".{suffix or Suffix.FLAC}", shares, seed)
+    _write_speech(source, out, language or "en-US", layout)
+
+
+def _write_speech(source: Path | None, out: Path, language: str, layout: "Layout") -> None:
+    from quieten.corpora.corpus import write_corpus
     from quieten.corpora.minds14 import check_language, recordings
 
     check_language(language)
-    signal.signal(signal.SIGTERM, stop_on_signal)
-    layout = Layout(rate, f".{suffix}", {"valid": valid, "test": test}, seed)
-    with counting_bar(f"writing {corpus}") as progress:
+    with counting_bar(f"writing {Corpus.MINDS14}") as progress:
         rows = write_corpus(recordings(source, language), out, layout, progress)
     say(f"{out}  {_counts([row['split'] for row in rows])}")
+
+
+def _write_sines(
+    out: Path, train: int | None, valid: float | None, suffix: str, seed: int, plot: Path | None
+) -> None:
+    from quieten.corpora.sines import SinesLayout, pick_examples, write_sines
+    from quieten.reproduce.signal_pictures import draw_signals
+
+    default = SinesLayout()
+    valid = default.validation if valid is None else valid
+    if valid != int(valid):
+        raise ConfigError(f"--valid {valid}: for sines, say how many signals, such as 200")
+    train = default.train if train is None else train
+    layout = SinesLayout(train, int(valid), seed, suffix)
+    with counting_bar(f"writing {Corpus.SINES}") as progress:
+        write_sines(out, layout, progress)
+    say(f"{out}  " + "  ".join(f"{count} {name}" for name, count in layout.folders().items()))
+    if plot:
+        draw_signals(pick_examples(layout), layout.config.sample_rate, plot)
+        say(f"wrote {plot}", is_talk=True)
 
 
 def _counts(splits: Sequence[str]) -> str:

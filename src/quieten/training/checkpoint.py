@@ -42,7 +42,12 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def save(
-    updaters: Mapping[str, Updater], path: Path, config: TrainConfig, step: int, best: float
+    updaters: Mapping[str, Updater],
+    path: Path,
+    config: TrainConfig,
+    step: int,
+    best: float,
+    best_step: int = 0,
 ) -> None:
     """Writes the state of a run after `step` steps, from which `restore` goes on exactly."""
     tensors: dict[str, Tensor] = {}
@@ -55,6 +60,8 @@ def save(
     }
     if math.isfinite(best):
         numbers["best"] = best
+    if best_step:
+        numbers["best_step"] = best_step
     save_checkpoint(path, tensors, numbers)
 
 

@@ -3,9 +3,9 @@
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from quieten.errors import ConfigError
 
@@ -18,12 +18,41 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
+Folders = Annotated[
+    tuple[Path, ...], BeforeValidator(lambda given: [given] if isinstance(given, str) else given)
+]
+"""A list of folders; a single one may stand without brackets."""
+
+
+class SignalsConfig(Section):
+    """Sums of sines in noise, where `data.kind` is signals and no recordings are named.
+
+    Rate, length, SNR and batch are those of `data`.
+    """
+
+    count: tuple[int, int] = (3, 3)
+    """Fewest and most sines; all ranges here include both ends, and are drawn from evenly."""
+    frequency_hz: tuple[float, float] = (10.0, 64.0)
+    amplitude: tuple[float, float] = (1.0, 1.0)
+    """Of each sine, before the mean over all is taken."""
+    random_phase: bool = False
+    noise_colour: tuple[float, float] = (0.0, 0.0)
+    """The noise falls with 1/f**x in power: 0 white, 1 pink, 2 brown. For recordings, too."""
+    target: Literal["clean", "mixture"] = "clean"
+    """The clean signal at its own level, as published; or as loud as it is in the mixture."""
+    fixed: int = Field(0, ge=0)
+    """Only so many signals, shuffled anew in every epoch, as published; 0: always fresh ones."""
+
+
 class DataConfig(Section):
     """Where sound comes from and how it is mixed."""
 
-    clean: tuple[Path, ...] = ()
+    kind: Literal["speech", "signals"] = "speech"
+    """Signals are sums of sines, or recordings in `clean` of anything but speech."""
+    signals: SignalsConfig = SignalsConfig()
+    clean: Folders = ()
     """Folders of clean speech, in any format that quieten reads."""
-    noise: tuple[Path, ...] = ()
+    noise: Folders = ()
     rir: tuple[Path, ...] = ()
     """Folders of room impulse responses; made by code where there are none."""
     test: tuple[Path, ...] = ()
@@ -68,11 +97,16 @@ class OptimizerConfig(Section):
     learning_rate: float = Field(1.5e-3, gt=0)
     weight_decay: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.99)
-    schedule: Literal["cosine", "plateau"] = "cosine"
+    rates: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Learning rates of single networks, such as the discriminator, by name."""
+    schedule: Literal["cosine", "plateau", "step"] = "cosine"
     warmup_steps: int = 200
     plateau_factor: float = 0.3
     plateau_patience: int = 5
     """Validations without progress before the rate falls (schedule "plateau")."""
+    step_every: int = Field(1000, gt=0)
+    step_factor: float = Field(0.5, gt=0)
+    """The rate is multiplied by the factor every so many steps (schedule "step")."""
     hold_share: float = Field(0.0, ge=0, lt=1)
     """The cosine begins after this share of the run; before, the rate stays."""
     final_share: float = 0.01
@@ -82,11 +116,17 @@ class OptimizerConfig(Section):
     max_bad_steps: int = 20
     """Steps in a row with a loss or gradient that is not finite before training stops."""
 
+    def of(self, network: str) -> "OptimizerConfig":
+        """Returns these settings with the learning rate of a network."""
+        return self.model_copy(
+            update={"learning_rate": self.rates.get(network, self.learning_rate)}
+        )
+
 
 class ValidationConfig(Section):
     """The fixed mixtures that decide which checkpoint is best."""
 
-    clean: tuple[Path, ...] = ()
+    clean: Folders = ()
     noise: tuple[Path, ...] | Literal["white"] = ()
     """Folders, or the word white for Gaussian noise."""
     items: int = Field(30, gt=0)
@@ -96,7 +136,9 @@ class ValidationConfig(Section):
     metrics: tuple[str, ...] = ("snr_db", "si_sdr_db", "stoi", "pesq_wb")
     """What is measured and logged, as far as it is installed."""
     select: str = "stoi"
-    """The one among them whose highest value is `best`."""
+    """The one among them whose highest value is `best`; of `l1`, the lowest."""
+    patience: int = Field(0, ge=0)
+    """The run ends after so many validations without a new best; 0: never."""
 
 
 class TrainConfig(Section):

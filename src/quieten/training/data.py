@@ -6,7 +6,7 @@ Letters: B batch, T samples.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,13 @@ from quieten.training.noises import NOISES
 
 SILENCE_RMS = 1e-4
 """Pieces quieter than this hold no speech worth learning from."""
+
+
+class Source(Protocol):
+    """What batches come from."""
+
+    def batch(self, seed: int, step: int, rank: int = 0) -> tuple[NDArray[np.float32], ...]:
+        """Returns (noisy, clean), each (B, T): the same for the same arguments."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +212,7 @@ def load_mixer(config: DataConfig) -> Mixer:
 
 
 def batches(
-    mixer: Mixer, seed: int, first_step: int, last_step: int, rank: int = 0
+    mixer: Source, seed: int, first_step: int, last_step: int, rank: int = 0
 ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
     """Yields (step, noisy, clean) for each step; the next batch is mixed meanwhile."""
     with ThreadPoolExecutor(max_workers=1) as pool:

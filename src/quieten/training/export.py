@@ -19,8 +19,13 @@ from quieten.errors import ConfigError, ModelError
 from quieten.runtime import FORMAT, open_session, read_info
 from quieten.training.checkpoint import load_checkpoint, restore, save_checkpoint
 from quieten.training.config import TrainConfig, checked_section
-from quieten.training.exportable import Exportable
+from quieten.training.exportable import Exportable, WaveformExportable
 from quieten.training.models import FAMILIES, Family
+from quieten.training.waveforms import (
+    waveform_difference,
+    waveform_metadata,
+    write_waveform_graph,
+)
 
 LARGEST_DIFFERENCE = 1e-4
 """An output that differs by more than this between torch and ONNX Runtime is a broken export."""
@@ -56,6 +61,8 @@ def main(run_dir: Path, out: Path, name: str | None) -> Export:
     restore(family.updaters, checkpoint)
     exportable = family.exportable()
     made = export(exportable, out, describe(config, exportable, name or out.stem, numbers["step"]))
+    if isinstance(exportable, WaveformExportable):  # the data said some of its settings
+        config = config.model_copy(update={"model": exportable.settings})
     save_weights(family, config, out.with_suffix(".safetensors"))
     return made
 
@@ -70,21 +77,27 @@ def save_weights(family: Family, config: TrainConfig, path: Path) -> None:
     save_checkpoint(path, weights, {"family": config.family, "model": config.model})
 
 
-def describe(config: TrainConfig, exportable: Exportable, name: str, step: int) -> dict[str, str]:
+def describe(
+    config: TrainConfig, exportable: Exportable | WaveformExportable, name: str, step: int
+) -> dict[str, str]:
     """Returns the metadata that the file carries: all that is needed to run it."""
     values = {
         "quieten_format": FORMAT,
         "name": name,
         "family": config.family,
         "version": quieten.__version__,
-        "sample_rate": str(exportable.sample_rate),
-        "n_fft": str(exportable.n_fft),
-        "hop_length": str(exportable.hop_length),
-        "states": json.dumps(list(exportable.states)),
         "licence": config.licence,
         "parameters": str(sum(p.numel() for p in exportable.module.parameters())),
         "scores": "{}",
         "training": json.dumps({"seed": config.seed, "step": step}),
+    }
+    if isinstance(exportable, WaveformExportable):
+        return values | waveform_metadata(exportable)
+    values |= {
+        "sample_rate": str(exportable.sample_rate),
+        "n_fft": str(exportable.n_fft),
+        "hop_length": str(exportable.hop_length),
+        "states": json.dumps(list(exportable.states)),
     }
     if exportable.window_frames:
         values["window_frames"] = str(exportable.window_frames)
@@ -92,7 +105,9 @@ def describe(config: TrainConfig, exportable: Exportable, name: str, step: int) 
     return values
 
 
-def export(exportable: Exportable, out: Path, metadata: Mapping[str, str]) -> Export:
+def export(
+    exportable: Exportable | WaveformExportable, out: Path, metadata: Mapping[str, str]
+) -> Export:
     """Writes the network to `out` once ONNX Runtime gives what torch gives.
 
     Raises: ModelError if they differ by more than `LARGEST_DIFFERENCE`.
@@ -101,10 +116,15 @@ def export(exportable: Exportable, out: Path, metadata: Mapping[str, str]) -> Ex
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         draft = Path(folder) / out.name
-        to_onnx(exportable, draft)
-        add_metadata(draft, metadata)
-        read_info(draft, dict(metadata))  # whoever loads the file reads it so
-        difference = compare(exportable, draft)
+        if isinstance(exportable, WaveformExportable):
+            write_waveform_graph(exportable, draft)
+            add_metadata(draft, metadata)
+            difference = waveform_difference(exportable, draft)
+        else:
+            to_onnx(exportable, draft)
+            add_metadata(draft, metadata)
+            read_info(draft, dict(metadata))  # whoever loads the file reads it so
+            difference = compare(exportable, draft)
         if not difference <= LARGEST_DIFFERENCE:
             raise ModelError(
                 f"ONNX Runtime and torch differ by {difference:.1e}: not written; "

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -30,3 +31,22 @@ class Exportable:
     states: Mapping[str, Tensor] = field(default_factory=dict)
     window_frames: int = 0
     margin_frames: int = 0
+
+
+@dataclass(frozen=True)
+class WaveformExportable:
+    """A trained network from waveform to waveform as ONNX is to have it.
+
+    Attributes:
+        module: takes and gives (B, W).
+        sample_rate: Hz.
+        example: (B, W), sounds as the network knows them; W is its window.
+        phase: "zero" if a window must begin where the signals of the training began, else "any".
+        settings: of the network, none left open.
+    """
+
+    module: nn.Module
+    sample_rate: int
+    example: Tensor
+    phase: Literal["zero", "any"]
+    settings: dict[str, Any]

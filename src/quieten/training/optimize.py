@@ -98,6 +98,8 @@ class Updater:
         warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
         if config.schedule == "plateau":
             return config.learning_rate * warm * self.plateau["scale"]
+        if config.schedule == "step":
+            return config.learning_rate * warm * config.step_factor ** (step // config.step_every)
         held = config.hold_share
         progress = max(min(step / self.total_steps, 1.0) - held, 0.0) / (1.0 - held)
         cosine = 0.5 * (1 + math.cos(math.pi * progress))

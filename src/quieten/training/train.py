@@ -6,6 +6,7 @@ uninterrupted one ends.
 """
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,13 @@ from quieten.training.data import batches, load_mixer, validation_items
 from quieten.training.lint import lint, summarize
 from quieten.training.models import FAMILIES, Family
 from quieten.training.progress import Board, CsvLog, Progress, tensorboard_writer
+from quieten.training.signals import (
+    LOWEST_IS_BEST,
+    check_signals,
+    load_signals,
+    measure,
+    validation_signals,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -67,14 +75,16 @@ def train(config: TrainConfig, out: Path, resume: bool, rank: int = 0) -> None:
         start_from(family.updaters, config.start_from)
     first_step = progress_state.get("step", 0)
     best = progress_state.get("best", -float("inf"))
-    mixer = load_mixer(config.data)
-    validation = validation_items(config.validation, config.data) if rank == 0 else []
+    best_step = progress_state.get("best_step", 0)
+    last_step = first_step if waited_enough(config, first_step, best_step) else config.steps
+    signals = config.data.kind == "signals"
+    mixer = load_signals(config) if signals else load_mixer(config.data)
+    validation = load_validation(config) if rank == 0 else []
     select = config.validation.select
-    if rank == 0:
-        METRICS[select](*validation[0], config.data.sample_rate)  # what is missing fails now
+    sign = -1.0 if select in LOWEST_IS_BEST else 1.0
     step_logs, score_logs = open_logs(config, out, first_step) if rank == 0 else ([], [])
     with Progress(config.steps, first_step, quiet=rank != 0) as progress:
-        for step, noisy, clean in batches(mixer, config.seed, first_step, config.steps, rank):
+        for step, noisy, clean in batches(mixer, config.seed, first_step, last_step, rank):
             torch.manual_seed(config.seed * 1_000_003 + step)  # dropout too is f(seed, step)
             losses = family.step(to_device(noisy, config), to_device(clean, config), step)
             progress.advance(losses)
@@ -83,17 +93,27 @@ def train(config: TrainConfig, out: Path, resume: bool, rank: int = 0) -> None:
                 write(step_logs, step, losses)
             if done % config.validation.every_steps == 0 or done == config.steps:
                 scores = validate(family, validation, config)
-                score = from_first_process(scores.get(select, -float("inf")), config)
+                score = from_first_process(sign * scores.get(select, -sign * math.inf), config)
                 for updater in family.updaters.values():
                     updater.watch(score)
                 write(score_logs, done, scores)
                 progress.note(done, scores)
                 if score > best:
-                    best = score
+                    best, best_step = score, done
                     if rank == 0:
                         save(family.updaters, out / "best.safetensors", config, done, best)
-            if rank == 0 and (done % config.checkpoint_every_steps == 0 or done == config.steps):
-                save(family.updaters, out / "last.safetensors", config, done, best)
+            ends = done == config.steps or waited_enough(config, done, best_step)
+            if rank == 0 and (done % config.checkpoint_every_steps == 0 or ends):
+                save(family.updaters, out / "last.safetensors", config, done, best, best_step)
+            if ends:
+                break
+
+
+def waited_enough(config: TrainConfig, done: int, best_step: int) -> bool:
+    """Returns whether `validation.patience` validations have passed since the best."""
+    validation = config.validation
+    patience = validation.patience * validation.every_steps
+    return 0 < patience <= done - best_step
 
 
 def check_settings(config: TrainConfig) -> None:
@@ -103,6 +123,9 @@ def check_settings(config: TrainConfig) -> None:
     """
     if config.family not in FAMILIES:
         raise ConfigError(f"unknown family {config.family}: known are {', '.join(FAMILIES)}")
+    if config.data.kind == "signals":
+        check_signals(config)
+        return
     check_metrics(config.validation)
     for name in ("data.clean", "data.noise", "validation.clean", "validation.noise"):
         section, _, key = name.partition(".")
@@ -133,6 +156,8 @@ def check_data(config: TrainConfig) -> None:
 
     Raises: ConfigError if training material leaks into validation or test.
     """
+    if config.data.kind == "signals":
+        return  # what speech must not be, signals may be
     findings = lint(config) if config.data.lint else []
     if findings:
         print(summarize(findings), file=sys.stderr)
@@ -162,10 +187,32 @@ def write(logs: Sequence[CsvLog | Board], step: int, values: dict[str, float]) -
         log.write(step, values)
 
 
+def load_validation(config: TrainConfig) -> list[tuple[Waveform, Waveform]]:
+    """Returns fixed pairs (noisy, clean), each (T,), for which all metrics can be computed."""
+    if config.data.kind == "signals":
+        return list(zip(*validation_signals(config), strict=True))
+    items = validation_items(config.validation, config.data)
+    METRICS[config.validation.select](*items[0], config.data.sample_rate)  # what is missing fails
+    return items
+
+
+def validate_signals(
+    family: Family, items: list[tuple[Waveform, Waveform]], config: TrainConfig
+) -> dict[str, float]:
+    """Returns the means of the metrics over fixed signals, which all have the same length."""
+    noisy, clean = (np.stack(parts) for parts in zip(*items, strict=True))
+    pieces = [to_device(part, config) for part in np.array_split(noisy, -(-len(noisy) // 256))]
+    denoised = np.concatenate([family.denoise(piece).cpu().numpy() for piece in pieces])
+    values = measure(denoised, clean, noisy)
+    return {name: values[name] for name in config.validation.metrics}
+
+
 def validate(
     family: Family, items: list[tuple[Waveform, Waveform]], config: TrainConfig
 ) -> dict[str, float]:
     """Returns the means of the metrics that are installed over the fixed validation mixtures."""
+    if config.data.kind == "signals":
+        return validate_signals(family, items, config)
     values: dict[str, list[float]] = {name: [] for name in config.validation.metrics}
     for noisy, clean in items:
         denoised = family.denoise(to_device(noisy[None], config))[0].cpu().numpy()

@@ -5,8 +5,9 @@ from typing import Protocol
 from torch import Tensor
 
 from quieten.training.config import Section, TrainConfig
-from quieten.training.exportable import Exportable
+from quieten.training.exportable import Exportable, WaveformExportable
 from quieten.training.models.realtime import Realtime
+from quieten.training.models.signal_gan import SignalGAN
 from quieten.training.models.vqvae_clean import VQVAEClean
 from quieten.training.models.vqvae_unet import VQVAEUNet
 from quieten.training.models.vqvae_unet_paper import VQVAEUNetPaper
@@ -27,7 +28,7 @@ class Family(Protocol):
     def denoise(self, noisy: Tensor) -> Tensor:
         """Returns the denoised (B, T): what is validated and exported."""
 
-    def exportable(self) -> Exportable:
+    def exportable(self) -> Exportable | WaveformExportable:
         """Returns the averaged network as ONNX is to have it.
 
         Raises: ConfigError if it has no such form.
@@ -36,6 +37,7 @@ class Family(Protocol):
 
 FAMILIES: dict[str, type[Family]] = {
     "realtime": Realtime,
+    "signal_gan": SignalGAN,
     "vqvae_clean": VQVAEClean,
     "vqvae_unet": VQVAEUNet,
     "vqvae_unet_paper": VQVAEUNetPaper,
