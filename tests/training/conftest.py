@@ -120,3 +120,31 @@ def torch_as_found() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture(scope="session")
+def telephone_overrides(overrides: list[str]) -> list[str]:
+    """Changes that make the packaged configuration of `vqvae_unet` a run of a few seconds."""
+    kept = [o for o in overrides if not o.startswith(("model.", "validation.noise"))]
+    return [
+        *kept,
+        "model.channels=[8, 8, 8, 8]",
+        "model.head=4",
+        "model.hidden=8",
+        "model.full_band=8",
+        "model.sub_band_layers=1",
+        "model.codebook_size=16",
+        "model.codebook_dim=8",
+        "model.codebook_groups=2",
+        "model.quantize_from_step=1",
+        "model.window_frames=24",
+        "model.margin_frames=4",
+    ]
+
+
+@pytest.fixture
+def telephone(telephone_overrides: list[str]):
+    """A function (*more overrides) -> TrainConfig of a tiny run of `vqvae_unet`."""
+    from quieten.training.config import load_config
+
+    return lambda *more: load_config("vqvae_unet", [*telephone_overrides, *more])

@@ -8,7 +8,15 @@ import pytest
 
 from quieten.degrade import active_rms, rms
 from quieten.training.cache import Recordings
-from quieten.training.data import batches, draw_group, fit, load_mixer, validation_items
+from quieten.training.data import (
+    batches,
+    draw_group,
+    fit,
+    load_mixer,
+    telephone_band,
+    validation_items,
+    white_noise,
+)
 
 RATE = 16_000
 PLAIN = [f"data.{key}=0" for key in ("reverb", "equalize", "band_limit", "clip", "noise_only")]
@@ -176,3 +184,87 @@ def test_validation_targets_are_the_recordings_themselves(tiny, voice):
     config = tiny()
     _, clean = validation_items(config.validation, config.data)[0]
     np.testing.assert_allclose(clean, voice(500, 1.6)[: clean.size], atol=1 / 32768, rtol=0)
+
+
+def flatness_db(waveform):
+    """Spectral flatness in blocks of 1/32 of the band: 0 dB is white."""
+    power = np.abs(np.fft.rfft(waveform)) ** 2
+    blocks = power[: power.size // 32 * 32].reshape(32, -1).mean(axis=1)
+    return 10 * np.log10(np.exp(np.log(blocks).mean()) / blocks.mean())
+
+
+def test_a_share_of_the_examples_has_white_noise(mixer):
+    settings = [*PLAIN, "data.babble=1", "data.made_noise=0"]
+    for share in (0, 0.5, 1):
+        pairs = examples(mixer(*settings, f"data.white={share}"), 40)
+        white = np.mean([flatness_db(noisy - clean) > -0.5 for noisy, clean in pairs])
+        assert white == pytest.approx(share, abs=0.25)
+
+
+def test_the_snr_of_a_whole_piece_counts_its_pauses(mixer):
+    settings = [*PLAIN, "data.snr_of=whole", "data.snr_db=[3, 3]"]
+    for noisy, clean in examples(mixer(*settings), 6):
+        assert 20 * np.log10(rms(clean) / rms(noisy - clean)) == pytest.approx(3, abs=0.01)
+        assert active_rms(clean, RATE) > rms(clean)
+
+
+def test_white_noise_has_the_snr_that_was_drawn(mixer):
+    settings = [*PLAIN, "data.white=1", "data.snr_db=[3, 3]"]
+    for noisy, clean in examples(mixer(*settings), 4):
+        measured_db = 20 * np.log10(active_rms(clean, RATE) / rms(noisy - clean))
+        assert measured_db == pytest.approx(3, abs=0.01)
+
+
+def test_a_telephone_has_its_band_and_its_steps(mixer):
+    """Its band holds for both; the steps are on the mixture alone."""
+    settings = [*PLAIN, "data.telephone=1", "data.snr_db=[60, 60]", "data.level_dbfs=[-20, -20]"]
+    for noisy, clean in examples(mixer(*settings), 4):
+        assert top_hz(clean) < 4200
+        power = np.abs(np.fft.rfft(clean)) ** 2
+        low = power[: int(150 * clean.size / RATE)].sum()
+        assert low < 1e-3 * power.sum()
+        levels = np.unique(noisy)
+        assert levels.size <= 255 < np.unique(clean).size
+        error_db = 20 * np.log10(rms(noisy - clean) / rms(clean))
+        assert -45 < error_db < -25  # what 8 bits of mu-law leave
+
+
+def test_white_noise_is_never_sent_through_the_telephone(mixer):
+    settings = [*PLAIN, "data.white=1", "data.telephone=1"]
+    for noisy, clean in examples(mixer(*settings), 3):
+        assert flatness_db(noisy - clean) > -0.5
+
+
+def test_new_shares_of_zero_change_no_batch(mixer):
+    plain, named = mixer(), mixer("data.white=0", "data.telephone=0")
+    for one, other in zip(plain.batch(1, 3), named.batch(1, 3), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_telephone_band_passes_speech_and_stops_the_rest():
+    """Drawn edges of 200-350 and 3200-3600 Hz: 1 kHz passes, 50 Hz and 5 kHz do not."""
+    time = np.arange(RATE) / RATE
+    for seed in range(5):
+        gains = []
+        for hz in (50, 1000, 5000):
+            tone = np.sin(2 * np.pi * hz * time).astype(np.float32)
+            passed = telephone_band(tone, RATE, np.random.default_rng(seed))
+            gains.append(20 * np.log10(rms(passed[2000:-2000]) / rms(tone)))
+        assert gains[0] < -60 and abs(gains[1]) < 0.1 and gains[2] < -60
+
+
+def test_validation_at_white_noise(tiny):
+    config = tiny("validation.noise=white", "validation.snr_db=[2]")
+    items = validation_items(config.validation, config.data)
+    again = validation_items(config.validation, config.data)
+    for (noisy, clean), other in zip(items, again, strict=True):
+        np.testing.assert_array_equal(noisy, other[0])
+        assert flatness_db(noisy - clean) > -0.5
+        measured_db = 20 * np.log10(active_rms(clean, RATE) / rms(noisy - clean))
+        assert measured_db == pytest.approx(2, abs=0.01)
+
+
+def test_white_noise_is_gaussian_of_rms_one():
+    noise = white_noise(np.random.default_rng(1), 100_000)
+    assert noise.dtype == np.float32 and rms(noise) == pytest.approx(1, abs=0.01)
+    assert np.mean(noise**4) == pytest.approx(3, abs=0.1)  # kurtosis of a Gaussian

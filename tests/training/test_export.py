@@ -12,9 +12,9 @@ from quieten import Denoiser
 from quieten.errors import ConfigError, ModelError
 from quieten.runtime import Model
 from quieten.training import export as exporter
-from quieten.training.checkpoint import save, start_from
+from quieten.training.checkpoint import load_checkpoint, save, save_checkpoint, start_from
+from quieten.training.exportable import Exportable
 from quieten.training.models import FAMILIES
-from quieten.training.models.realtime import RealtimeNet
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +84,11 @@ def test_scores_are_written_into_the_file(exported, tmp_path: Path) -> None:
 
 
 def test_a_graph_that_disagrees_is_not_written(run_dir, tmp_path: Path, monkeypatch) -> None:
-    net = run_dir[1].updaters["net"].averaged
-    assert isinstance(net, RealtimeNet)
+    exportable = run_dir[1].exportable()
     faithful = exporter.to_onnx
 
-    def unfaithful(net: RealtimeNet, path: Path) -> None:
-        faithful(net, path)
+    def unfaithful(exportable: Exportable, path: Path) -> None:
+        faithful(exportable, path)
         model = onnx.load(str(path))
         weight = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
         weight.raw_data = bytes(len(weight.raw_data))
@@ -101,7 +100,7 @@ def test_a_graph_that_disagrees_is_not_written(run_dir, tmp_path: Path, monkeypa
     metadata |= {"hop_length": "256", "licence": "MIT", "scores": "{}"}
     metadata |= {"states": '["state_sub_band_0", "state_full_band"]'}
     with pytest.raises(ModelError, match="differ"):
-        exporter.export(net, tmp_path / "wrong.onnx", metadata)
+        exporter.export(exportable, tmp_path / "wrong.onnx", metadata)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -130,3 +129,49 @@ def test_fine_tuning_of_another_network_is_refused(exported, tiny, tmp_path: Pat
         start_from(family.updaters, str(exported.path.with_suffix(".safetensors")))
     with pytest.raises(ConfigError, match="no checkpoint"):
         start_from(family.updaters, str(tmp_path / "none.safetensors"))
+
+
+def test_metadata_that_nobody_could_read_stops_the_export(run_dir, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="metadata"):
+        exporter.export(run_dir[1].exportable(), tmp_path / "x.onnx", {"quieten_format": "1"})
+    assert list(tmp_path.iterdir()) == []
+
+
+class Window(torch.nn.Module):
+    """A network that takes any window."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, spectrum: torch.Tensor) -> torch.Tensor:
+        return self.gain * torch.tanh(spectrum)
+
+
+def test_models_with_windows_are_tried_with_several_lengths(tmp_path: Path, monkeypatch) -> None:
+    tried = []
+    faithful = exporter.difference_of
+
+    def note(exportable: Exportable, path: Path, lengths: tuple[int, ...], seed: int) -> float:
+        tried.append((lengths, seed))
+        if (lengths, seed) == ((7,), 0):
+            return 1.0  # a code that fell to the other side
+        return faithful(exportable, path, lengths, seed)
+
+    monkeypatch.setattr(exporter, "difference_of", note)
+    exportable = Exportable(Window(), 8000, 64, 16, window_frames=20, margin_frames=2)
+    exporter.to_onnx(exportable, tmp_path / "window.onnx")
+    assert exporter.compare(exportable, tmp_path / "window.onnx") < 1e-6
+    assert tried == [((n,), seed) for n in (1, 2, 7, 20) for seed in range(3)]
+
+
+def test_the_safetensors_file_names_its_family(exported) -> None:
+    _, numbers = load_checkpoint(exported.path.with_suffix(".safetensors"))
+    assert numbers["family"] == "realtime" and numbers["model"]["full_band"] == 8
+
+
+def test_a_family_of_the_future_is_explained(tmp_path: Path, tiny) -> None:
+    numbers = {"config": tiny("family=later").model_dump(mode="json"), "step": 1}
+    save_checkpoint(tmp_path / "best.safetensors", {"x": torch.zeros(1)}, numbers)
+    with pytest.raises(ConfigError, match="unknown family later"):
+        exporter.main(tmp_path, tmp_path / "x.onnx", None)

@@ -156,3 +156,7 @@ def test_summary_counts_and_names_three():
         "data: 1 short: data.noise: s.wav",
     ]
     assert summarize([]) == ""
+
+
+def test_white_validation_noise_has_no_folder_to_look_into(tiny):
+    assert lint(tiny("validation.noise=white")) == lint(tiny("validation.noise=[]"))

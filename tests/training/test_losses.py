@@ -1,10 +1,24 @@
 """Loss terms: least where they should be, finite everywhere, weighed by name."""
 
+import numpy as np
 import pytest
 import torch
 
 from quieten.errors import ConfigError
-from quieten.training.losses import compress, denoising_losses, snr_loss_db, weighted_sum
+from quieten.metrics import stoi
+from quieten.training.losses import (
+    check_terms,
+    compress,
+    denoising_losses,
+    mel_bands,
+    mel_loss,
+    resolution_losses,
+    snr_loss_db,
+    spectral_distances,
+    stoi_loss,
+    third_octaves,
+    weighted_sum,
+)
 
 
 def noise(seed=1, length=4096):
@@ -85,3 +99,90 @@ def test_weights_pick_and_scale_terms():
 def test_wrong_weights_are_explained(weights, words):
     with pytest.raises(ConfigError, match=words):
         weighted_sum({"a": torch.tensor(1.0), "b": torch.tensor(1.0)}, weights)
+
+
+def test_terms_are_checked_before_a_run():
+    check_terms({"a": 1.0}, ("a", "b"))
+    with pytest.raises(ConfigError, match="no loss is called c: choose among a, b"):
+        check_terms({"a": 1.0, "c": 1.0}, ("b", "a"))
+
+
+def voices(voice, seconds=2.0):
+    """Clean and noise (2, T) at 8 kHz."""
+    clean = np.stack([voice(seed, seconds, 8000) for seed in (1, 2)])
+    return torch.from_numpy(clean), noise(5, clean.shape[1])
+
+
+OTHERS = {
+    "resolutions": lambda d, c: sum(resolution_losses(d, c, 0.3, [(256, 64), (512, 128)]).values()),
+    "stoi": lambda d, c: stoi_loss(d, c, 8000),
+    "mel": lambda d, c: mel_loss(d, c, 8000),
+    "distances": lambda d, c: sum(spectral_distances(d, c, 512, 128).values()),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_terms_are_least_at_equality_and_rise_with_noise(voice, name):
+    clean, noise_ = voices(voice)
+    values = [OTHERS[name](clean + gain * noise_, clean).item() for gain in (0, 0.1, 0.5, 2)]
+    assert values == sorted(values) and values[0] == pytest.approx(0, abs=2e-3)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("sound", ["silence", "noise"])
+def test_other_terms_are_finite_in_silence(name, sound):
+    clean = torch.zeros(2, 8192) if sound == "silence" else noise(length=8192)
+    denoised = torch.zeros(2, 8192, requires_grad=True)
+    value = OTHERS[name](denoised, clean)
+    (gradient,) = torch.autograd.grad(value, denoised)
+    assert torch.isfinite(value) and torch.isfinite(gradient).all()
+
+
+def test_one_resolution_is_the_plain_loss():
+    """At 256 samples, where the scale is one."""
+    clean, other = noise(1), noise(2)
+    one = resolution_losses(clean + other, clean, 0.3, [(256, 64)])
+    level = 0.1 / clean.square().mean(-1, keepdim=True).sqrt()
+    plain = denoising_losses(clean + other, clean, clean + other, 0.3, 256, 64)
+    again = resolution_losses((clean + other) * level, clean * level, 0.3, [(256, 64)])
+    for name, value in again.items():
+        assert value.item() == pytest.approx(plain[name].item(), rel=1e-3)
+        assert value.item() != one[name].item()
+
+
+def test_the_stoi_term_follows_the_metric():
+    """To 0.03 over a range of 0.5, in sound without pauses, which both handle in their own way."""
+    noise_ = noise(5, 24_000)
+    bands = [noise(seed, 24_000) for seed in range(10, 20)]
+    time = torch.arange(24_000) / 8000
+    clean = sum(
+        band * torch.cos(2 * torch.pi * (300 * i + 150) * time) * (1 + torch.sin(9 * i + 20 * time))
+        for i, band in enumerate(bands)
+    )
+    for gain in (0.1, 1.0, 3.0, 10.0):
+        noisy = clean + gain * noise_
+        metric = np.mean([stoi(noisy[i].numpy(), clean[i].numpy(), 8000) for i in range(2)])
+        assert 1 - stoi_loss(noisy, clean, 8000).item() == pytest.approx(metric, abs=0.03)
+
+
+def test_the_stoi_term_does_not_see_levels(voice):
+    clean, noise_ = voices(voice)
+    noisy = clean + 0.5 * noise_
+    plain, quiet = stoi_loss(noisy, clean, 8000), stoi_loss(0.1 * noisy, clean, 8000)
+    assert plain.item() == pytest.approx(quiet.item(), abs=0.01)
+
+
+def test_third_octaves_follow_on_each_other():
+    """15 bands from 150 Hz: none shares a bin, and none is empty."""
+    bands = third_octaves(205, 8000)
+    assert bands.shape == (129, 15) and set(bands.sum(1).tolist()) == {0, 1}
+    assert (bands.sum(0) > 0).all()
+    centre_hz = (torch.arange(129)[:, None] * 31.25 * bands).sum(0) / bands.sum(0)
+    assert centre_hz[9].item() == pytest.approx(1200, rel=0.05)  # 150 * 2 ** (9 / 3)
+
+
+def test_mel_bands_are_overlapping_triangles():
+    bands = mel_bands(256, 8000, 20)
+    assert bands.shape == (129, 20) and bands.min() >= 0 and bands.max() <= 1
+    inner = bands[5:100].sum(1)
+    torch.testing.assert_close(inner, torch.ones(95), atol=1e-5, rtol=0)

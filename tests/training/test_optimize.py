@@ -8,7 +8,7 @@ from torch import nn
 
 from quieten.errors import ConfigError
 from quieten.training.config import OptimizerConfig
-from quieten.training.optimize import Updater, below, parameter_groups
+from quieten.training.optimize import Updater, below, laid_out_as, parameter_groups
 
 
 def make_updater(total_steps=100, net=None, **settings):
@@ -152,3 +152,31 @@ def test_restored_updaters_go_on_bit_for_bit():
 
 def test_below_takes_the_prefix_off():
     assert below("a/", {"a/x": 1, "ab/y": 2, "a/b/z": 3}) == {"x": 1, "b/z": 3}
+
+
+def test_the_rate_is_held_before_the_cosine():
+    rate = make_updater(warmup_steps=0, hold_share=0.5, final_share=0.02).learning_rate
+    assert rate(0) == rate(50) == pytest.approx(0.1)
+    assert rate(75) == pytest.approx(0.05) and rate(100) == pytest.approx(0.002)
+
+
+def test_what_is_copied_is_not_averaged():
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4))
+    updater = Updater(net, OptimizerConfig(ema_decay=0.9), 100, copied=("2",))
+    for step in range(20, 23):
+        x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
+        updater.update((updater.net(x) - x.sum(1, keepdim=True)).square().mean(), step)
+    buffers = dict(updater.averaged.named_buffers())
+    assert torch.equal(buffers["2.running_mean"], net[2].running_mean)
+    assert not torch.equal(buffers["1.running_mean"], net[1].running_mean)
+    parameters = dict(updater.averaged.named_parameters())
+    assert not torch.equal(parameters["2.weight"], net[2].weight)
+
+
+def test_states_take_the_layout_of_their_parameter():
+    parameter = torch.zeros(4, 3, 2, 2).to(memory_format=torch.channels_last)
+    value = torch.randn(4, 3, 2, 2)
+    placed = laid_out_as(parameter, value)
+    assert placed.stride() == parameter.stride() and torch.equal(placed, value)
+    step = torch.tensor(3.0)
+    assert laid_out_as(parameter, step) is step

@@ -110,6 +110,28 @@ def test_killed_and_resumed_equals_uninterrupted(run, overrides, tmp_path):
     assert_same_run(run(*settings, out="whole"), tmp_path / "killed")
 
 
+def test_codebooks_are_resumed_exactly(telephone_overrides, tmp_path):
+    """Killed after the books have started: their averages and use counts are in the checkpoint."""
+    settings = [*telephone_overrides, "precision=bfloat16", "optimizer.ema_decay=0.5", "steps=6"]
+    loop.main("vqvae_unet", None, settings, tmp_path / "whole", False)
+    step_of = FAMILIES["vqvae_unet"].step
+
+    def stop(self, noisy, clean, number):
+        if number == 5:
+            raise KeyboardInterrupt
+        return step_of(self, noisy, clean, number)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(FAMILIES["vqvae_unet"], "step", stop)
+        loop.main("vqvae_unet", None, settings, tmp_path / "cut", False)
+    assert load_checkpoint(tmp_path / "cut" / "last.safetensors")[1]["step"] == 4
+    loop.main("vqvae_unet", None, settings, tmp_path / "cut", True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    log = rows(tmp_path / "cut" / "log.csv")
+    assert {"perplexity", "dead_codes", "restarts", "vq_error"} <= set(log[0])
+    assert float(log[-1]["perplexity"]) > 1
+
+
 def test_resuming_a_finished_run_changes_nothing(run):
     out = run()
     before = (out / "last.safetensors").read_bytes(), (out / "log.csv").read_bytes()

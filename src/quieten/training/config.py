@@ -77,6 +77,8 @@ class DataConfig(Section):
     telephone: float = Field(0.0, ge=0, le=1)
     """Share of the other examples that sound as through a telephone: 300-3400 Hz, mu-law."""
     snr_db: tuple[float, float] = (-7.0, 20.0)
+    snr_of: Literal["active", "whole"] = "active"
+    """What is compared with the noise: speech where somebody speaks, or with its pauses."""
     level_dbfs: tuple[float, float] = (-45.0, -12.0)
     speed: tuple[float, float] = (0.85, 1.18)
     """Playing speed of the voice: shifts pitch and formants, so one speaker becomes many."""
@@ -157,6 +159,8 @@ class TrainConfig(Section):
     """Weights to begin with, for fine-tuning: a model's name or a .safetensors file of `export`."""
     log_every_steps: int = Field(20, gt=0)
     checkpoint_every_steps: int = Field(250, gt=0)
+    pictures: bool = False
+    """Draws the curves, and spectrograms of the first validation item, at every validation."""
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     validation: ValidationConfig = ValidationConfig()

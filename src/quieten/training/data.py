@@ -70,11 +70,17 @@ class Mixer:
         white = config.white > 0 and rng.random() < config.white
         noise = white_noise(rng, length) if white else self.draw_noise(rng, length)
         snr_db = rng.uniform(*config.snr_db)
-        noise = noise * np.float32(noise_gain(speech, noise, rate, snr_db))
+        noise = noise * np.float32(self.gain(speech, noise, snr_db))
         if rng.random() < config.noise_only:
             speech, target = np.zeros_like(speech), np.zeros_like(target)
         telephone = not white and config.telephone > 0 and rng.random() < config.telephone
         return self.record(speech + noise, target, rng, telephone)
+
+    def gain(self, speech: Waveform, noise: Waveform, snr_db: float) -> float:
+        """Returns the factor on noise (T,) for an SNR as the configuration means it."""
+        if self.config.snr_of == "active":
+            return noise_gain(speech, noise, self.config.sample_rate, snr_db)
+        return rms(speech) / max(rms(noise), 1e-6) * 10 ** (-snr_db / 20)
 
     def record(
         self, noisy: Waveform, clean: Waveform, rng: np.random.Generator, telephone: bool = False

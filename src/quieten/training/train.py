@@ -26,6 +26,7 @@ from quieten.training.config import TrainConfig, ValidationConfig, load_config
 from quieten.training.data import batches, load_mixer, validation_items
 from quieten.training.lint import lint, summarize
 from quieten.training.models import FAMILIES, Family
+from quieten.training.pictures import draw_curves, draw_spectrograms, new_figure
 from quieten.training.progress import Board, CsvLog, Progress, tensorboard_writer
 from quieten.training.signals import (
     LOWEST_IS_BEST,
@@ -98,6 +99,7 @@ def train(config: TrainConfig, out: Path, resume: bool, rank: int = 0) -> None:
                     updater.watch(score)
                 write(score_logs, done, scores)
                 progress.note(done, scores)
+                draw(family, validation, config, out)
                 if score > best:
                     best, best_step = score, done
                     if rank == 0:
@@ -119,7 +121,7 @@ def waited_enough(config: TrainConfig, done: int, best_step: int) -> bool:
 def check_settings(config: TrainConfig) -> None:
     """Finds what would stop the run later.
 
-    Raises: ConfigError that names the setting.
+    Raises: ConfigError that names the setting; MissingExtra if pictures cannot be drawn.
     """
     if config.family not in FAMILIES:
         raise ConfigError(f"unknown family {config.family}: known are {', '.join(FAMILIES)}")
@@ -127,6 +129,8 @@ def check_settings(config: TrainConfig) -> None:
         check_signals(config)
         return
     check_metrics(config.validation)
+    if config.pictures:
+        new_figure(1, 1)  # what is missing fails now
     for name in ("data.clean", "data.noise", "validation.clean", "validation.noise"):
         section, _, key = name.partition(".")
         if not getattr(getattr(config, section), key):
@@ -222,6 +226,19 @@ def validate(
             except (MissingExtra, AudioError) as error:
                 logger.debug("%s: %s", name, error)
     return {name: float(np.mean(v)) for name, v in values.items() if v}
+
+
+def draw(
+    family: Family, items: list[tuple[Waveform, Waveform]], config: TrainConfig, out: Path
+) -> None:
+    """Writes curves.png and spectrograms.png of the first item, if the run is to have pictures."""
+    if not config.pictures or not items:
+        return
+    noisy, clean = items[0]
+    denoised = family.denoise(to_device(noisy[None], config))[0].cpu().numpy()
+    sounds = {"clean": clean, "noisy": noisy, "denoised": denoised}
+    draw_spectrograms(sounds, config.data.sample_rate, out / "spectrograms.png")
+    draw_curves(out)
 
 
 def prepare_torch(config: TrainConfig) -> None:

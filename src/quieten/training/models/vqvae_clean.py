@@ -1,10 +1,13 @@
 """Family `vqvae_clean`: a VQ-VAE that has heard clean speech only; what surprises it is not clean.
 
-It codes each frame of compressed magnitudes, with a little context, as one entry of a codebook and
-makes the frame from that entry again. Speech that it knows falls near an entry; noise and damage
-fall between them. The distance between the vector and its entry tells quality without a reference:
-Fu et al., "Self-supervised speech quality estimation and enhancement using only clean speech"
-(VQScore), ICLR 2024, whose normalised codes and cosine distance are used here.
+It codes short patches of compressed magnitudes as entries of a codebook and makes the frames from
+them again. Speech that it knows lies in the direction of an entry; noise, damage and the artefacts
+of denoisers lie between them. The angle between a patch's vector and its entry tells quality
+without a reference: Fu et al., "Self-supervised speech quality estimation and enhancement using
+only clean speech" (VQScore), ICLR 2024, from where normalised input and cosine distance come.
+
+The encoder is linear on purpose. A deep one maps whatever it hears close to some entry, and its
+distances say little; a linear one with uncorrelated codes of unit variance keeps far what is far.
 
 The exported model gives distances for `quieten score`. `denoise` makes the sound from the codes
 and the phase it was given: on clean speech it shows how well the codebook covers unseen voices.
@@ -38,62 +41,34 @@ class VQVAECleanConfig(Section):
     hop_length: int = 256
     compression: float = 0.3
     """Exponent on magnitudes: loud and soft parts weigh more alike."""
-    normalization: Literal["level", "instance"] = "level"
-    """What is taken out of a window: its level, or mean and deviation of every bin over time."""
-    width: int = Field(192, gt=0)
-    """Channels of encoder and decoder."""
-    kernel: int = Field(3, gt=0)
-    """Frames that a convolution sees; odd."""
-    blocks: int = Field(2, ge=0)
-    """Residual blocks on each side of the code."""
-    code_dim: int = Field(32, gt=0)
+    normalization: Literal["level", "mean", "instance"] = "mean"
+    """What is taken out of a window: its level; of every bin the mean as well; its deviation."""
+    kernel: int = Field(7, gt=0)
+    """Frames of a patch; odd."""
+    code_dim: int = Field(16, gt=0)
     codebook_size: int = Field(1024, gt=1)
-    cosine: bool = True
-    """Vectors and entries have length 1, so that the distance is that of their directions."""
+    width: int = Field(128, gt=0)
+    """Channels of the decoder."""
     window_frames: int = Field(1000, gt=0)
     """Frames that the exported model sees at once: 16 s."""
-    margin_frames: int = Field(10, ge=0)
+    margin_frames: int = Field(4, ge=0)
     """Of them, those on each side that lack context."""
 
 
-class Block(nn.Module):
-    """Residual convolution along time; normalised frame by frame, so that only near ones matter."""
-
-    def __init__(self, width: int, kernel: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.conv = nn.Conv1d(width, width, kernel, padding=kernel // 2)
-        self.mix = nn.Conv1d(width, width, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Args: x (B, C, N)."""
-        y = self.norm(x.transpose(1, 2)).transpose(1, 2)
-        y = functional.leaky_relu(self.conv(y), 0.1)
-        mixed: Tensor = self.mix(y)
-        return x + mixed
-
-
 class VQVAECleanNet(nn.Module):
-    """Encoder, codebook, decoder over frames of compressed magnitudes."""
+    """Linear encoder, codebook, decoder over frames of compressed magnitudes."""
 
     def __init__(self, config: VQVAECleanConfig) -> None:
         super().__init__()
         self.config = config
-        bins, width = config.n_fft // 2, config.width  # without DC
-        self.encoder = self.stack(bins, width)
-        self.to_code = nn.Conv1d(width, config.code_dim, 1)
-        self.quantizer = VectorQuantizer(
-            config.code_dim, config.codebook_size, normalized=config.cosine
-        )
-        self.decoder = self.stack(config.code_dim, width)
-        self.to_bins = nn.Conv1d(width, bins, 1)
-
-    def stack(self, channels: int, width: int) -> nn.Module:
-        """Returns convolutions from (B, channels, N) to (B, width, N)."""
-        kernel = self.config.kernel
-        blocks = [Block(width, kernel) for _ in range(self.config.blocks)]
-        return nn.Sequential(
-            nn.Conv1d(channels, width, kernel, padding=kernel // 2), *blocks, nn.LeakyReLU(0.1)
+        bins, kernel, width = config.n_fft // 2, config.kernel, config.width  # without DC
+        self.encoder = nn.Conv1d(bins, config.code_dim, kernel, padding=kernel // 2, bias=False)
+        self.spread = nn.BatchNorm1d(config.code_dim, affine=False)  # unit variance
+        self.quantizer = VectorQuantizer(config.code_dim, config.codebook_size)
+        self.decoder = nn.Sequential(
+            nn.Conv1d(config.code_dim, width, kernel, padding=kernel // 2),
+            nn.LeakyReLU(0.1),
+            nn.Conv1d(width, bins, 3, padding=1),
         )
 
     def forward(self, spectrum: Tensor) -> tuple[Tensor, Tensor, Tensor, Quantized]:
@@ -101,34 +76,33 @@ class VQVAECleanNet(nn.Module):
 
         Args: spectrum (B, N, F, 2), the real view of the STFT.
         """
-        features, mean, scale = self.features(spectrum)
-        z_e = self.to_code(self.encoder((features - mean) / scale)).transpose(1, 2)  # (B, N, D)
-        if self.config.cosine:
-            z_e = functional.normalize(z_e.float(), dim=-1)
+        features, _, _ = self.features(spectrum)
+        z_e = self.spread(self.encoder(features)).transpose(1, 2)  # (B, N, D)
         code = self.quantizer(z_e)
-        made = self.to_bins(self.decoder(code.z_q.transpose(1, 2))).float()
-        return features, made * scale + mean, z_e, code
+        made = self.decoder(code.z_q.transpose(1, 2))
+        return features, made, z_e, code
 
     def features(self, spectrum: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns compressed magnitudes (B, F - 1, N) without DC, at level 1; mean and scale."""
+        """Returns normalised compressed magnitudes (B, F - 1, N), their mean and deviation before.
+
+        Args: spectrum (B, N, F, 2).
+        """
         power = spectrum[:, :, 1:].square().sum(-1).transpose(1, 2)
         relative = power / (power.mean((1, 2), keepdim=True) + 1e-12)
-        features = (relative + SILENCE).pow(self.config.compression / 2)
+        x = (relative + SILENCE).pow(self.config.compression / 2)
+        mean, deviation = torch.zeros_like(x[:, :, :1]), torch.ones_like(x[:, :, :1])
+        if self.config.normalization != "level":
+            mean = x.mean(2, keepdim=True)
         if self.config.normalization == "instance":
-            mean = features.mean(2, keepdim=True)
-            deviation = (features - mean).square().mean(2, keepdim=True).sqrt()
-            return features, mean, deviation + 0.05
-        return (
-            features,
-            torch.zeros_like(features[:1, :1, :1]),
-            torch.ones_like(features[:1, :1, :1]),
-        )
+            deviation = (x - mean).square().mean(2, keepdim=True).sqrt() + 0.05
+        return (x - mean) / deviation, mean, deviation
 
     def gains(self, spectrum: Tensor) -> Tensor:
         """Returns what the code makes of the magnitudes, as gains (B, N, F, 1), at most 1."""
+        _, mean, deviation = self.features(spectrum)
         features, made, _, _ = self(spectrum)
-        exponent = 1 / self.config.compression
-        gain = (made.clamp(min=0) / features).pow(exponent).clamp(max=1)  # (B, F - 1, N)
+        before, after = features * deviation + mean, made * deviation + mean
+        gain = (after.clamp(min=0) / before).pow(1 / self.config.compression).clamp(max=1)
         return functional.pad(gain, (0, 0, 1, 0)).transpose(1, 2)[..., None]
 
 
@@ -140,28 +114,43 @@ class ExportedNet(nn.Module):
         self.net = net
 
     def forward(self, spectrum: Tensor) -> Tensor:
-        """Returns the distance (B, N) of each frame's vector from its entry.
-
-        One minus the cosine of their angle, or the squared distance over the dimension.
+        """Returns the distance (B, N) of each frame: one minus the cosine of vector and entry.
 
         Args: spectrum (B, N, F, 2).
         """
         _, _, z_e, code = self.net(spectrum)
-        scale = 0.5 if self.net.config.cosine else 1 / self.net.config.code_dim
-        distance: Tensor = (z_e - code.z_q).square().sum(-1)
-        return scale * distance
+        product = (z_e * code.z_q).sum(-1)
+        lengths = (z_e.square().sum(-1) * code.z_q.square().sum(-1)).sqrt()
+        distance: Tensor = 1 - product / (lengths + 1e-6)
+        return distance
+
+
+def correlation(z_e: Tensor) -> Tensor:
+    """Returns the mean over dimensions of the squared covariances with the others.
+
+    As in VICReg (Bardes, Ponce, LeCun, ICLR 2022).
+
+    Args: z_e (B, N, D).
+    """
+    flat = z_e.flatten(0, 1)
+    flat = flat - flat.mean(0)
+    covariance = flat.T @ flat / len(flat)
+    others = covariance - torch.diag(covariance.diagonal())
+    mean: Tensor = others.square().sum() / len(covariance)
+    return mean
 
 
 class VQVAEClean:
-    """The family: how the network is trained, validated and exported."""
+    """The family: how the network is trained, validated and exported.
 
-    config_class = VQVAECleanConfig
+    It is small enough to be trained in float32 whatever the precision of the run.
+    """
+
+    config_class: type[Section] = VQVAECleanConfig
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = checked_section(VQVAECleanConfig, config.model, "model")
         self.weights = config.loss
-        self.precision = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
-        self.device = config.device
         self.net = VQVAECleanNet(self.config).to(config.device)
         updater = Updater(self.net, config.optimizer, config.steps, copied=("quantizer",))
         self.updaters = {"net": updater}
@@ -175,12 +164,11 @@ class VQVAEClean:
         """
         self.net.train()
         spectrum = stft(clean, self.config.n_fft, self.config.hop_length)
-        kind = torch.device(self.device).type
-        with torch.autocast(kind, self.precision, enabled=self.precision != torch.float32):
-            features, made, _, code = self.net(spectrum)
+        features, made, z_e, code = self.net(spectrum)
         losses = {
             "reconstruction": (made - features).square().mean(),
-            "commitment": code.commitment * self.config.code_dim,
+            "commitment": code.commitment,
+            "correlation": correlation(z_e),
         }
         report = self.updaters["net"].update(weighted_sum(losses, self.weights), step)
         report |= self.net.quantizer.health
@@ -190,9 +178,9 @@ class VQVAEClean:
     def denoise(self, noisy: Tensor) -> Tensor:
         """Returns (B, T): the magnitudes that the code makes, under the phase that was given."""
         config = self.config
-        spectrum = padded_stft(noisy, config.n_fft, config.hop_length)
         net = self.updaters["net"].averaged
         assert isinstance(net, VQVAECleanNet)
+        spectrum = padded_stft(noisy, config.n_fft, config.hop_length)
         made = spectrum * net.gains(spectrum)
         return istft(made, config.n_fft, config.hop_length)[:, : noisy.shape[-1]]
 

@@ -2,9 +2,10 @@
 
 A spectrogram of one second, 260 x 260, standardised, with Gaussian noise on it, goes through a
 U-Net with squeeze-and-excitation at every stage and a vector quantizer at the bottleneck, which
-gives the clean spectrogram (Rocha & Fernandes, "Vector-quantized variational autoencoder para audio denoising
-com U-Net e SE blocks"; SE: Hu et al. 2018, squeezing over the whole plane). What the authors' code
-does otherwise than their text is a setting: `parts`, `code_order`, the weights of `loss`.
+gives the clean spectrogram (Rocha & Fernandes, "Vector-Quantized Variational Autoencoder para
+Audio Denoising com U-Net e SE blocks"; SE: Hu et al. 2018, squeezing over the whole plane). What
+the authors' code does otherwise than their text is a setting: `parts`, `code_order`, the weights
+of `loss`.
 
 Such frames (519 samples, every 31) are none of `quieten.stft`, so there is no ONNX form: reproduce
 takes the checkpoint.
@@ -140,11 +141,9 @@ class PaperNet(nn.Module):
         y = self.from_code(z_q)
         for up, stage, skip in zip(self.up, self.decoder, reversed(skips), strict=True):
             y = up(y)
-            missing = (
-                skip.shape[2] - y.shape[2],
-                skip.shape[3] - y.shape[3],
-            )  # pooling cuts odd ones
-            y = stage(torch.cat([skip, functional.pad(y, (0, missing[1], 0, missing[0]))], dim=1))
+            # pooling cuts a size that is odd
+            missing = (0, skip.shape[3] - y.shape[3], 0, skip.shape[2] - y.shape[2])
+            y = stage(torch.cat([skip, functional.pad(y, missing)], dim=1))
         return self.leave(y), quantized
 
     def quantize(self, z_e: Tensor) -> tuple[Tensor, Quantized | None]:
