@@ -25,7 +25,7 @@ from quieten.formats import AudioInfo
 from quieten.plan import PIPE, Job, Settings, refuse_loss
 from quieten.runtime import available, available_waveform
 from quieten.signals import SignalDenoiser, is_signal_model
-from quieten.tabular import is_table, read_table, writing
+from quieten.tabular.table import is_table, read_table, writing
 from quieten.wav_pipe import WavStreamWriter, read_wav_stream
 
 SILENCE_DBFS = -90.0  # one step of 16 bits is -90.3 dBFS: nothing below it can be speech

@@ -15,7 +15,7 @@ from quieten.errors import AudioError, ConfigError, QuietenError
 from quieten.formats import AUDIO_SUFFIXES, AudioInfo, output_format, target_format
 from quieten.signals import is_signal_model
 from quieten.sndfile import check_readable
-from quieten.tabular import TABLE_SUFFIXES, is_table
+from quieten.tabular.table import TABLE_SUFFIXES, is_table
 
 PIPE = "-"  # as an input: WAV on stdin; as an output: WAV on stdout
 

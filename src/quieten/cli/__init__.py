@@ -6,6 +6,15 @@ the functions, so that help and completion come at once.
 
 from quieten.cli.console import app
 
-from quieten.cli import denoising, inspecting, degrading, measuring, training  # isort: skip
+from quieten.cli import denoising, inspecting, degrading, measuring, scoring, reproducing, training  # isort: skip
 
-__all__ = ["app", "degrading", "denoising", "inspecting", "measuring", "training"]
+__all__ = [
+    "app",
+    "degrading",
+    "denoising",
+    "inspecting",
+    "measuring",
+    "reproducing",
+    "scoring",
+    "training",
+]

@@ -158,7 +158,7 @@ def _progress(jobs: "Sequence[Job]") -> "Iterator[Progress | None]":
 
 
 def _result_line(result: "Result") -> str:
-    from quieten.tabular import is_table
+    from quieten.tabular.table import is_table
 
     before, after = level_text(result.level_before_dbfs), level_text(result.level_after_dbfs)
     line = f"{result.target}  {duration_text(result.duration_s)}  {before} -> {after} "

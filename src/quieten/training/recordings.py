@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from quieten.audio import AUDIO_SUFFIXES, read_audio
 from quieten.errors import AudioError, ConfigError
-from quieten.tabular import TABLE_SUFFIXES, is_table, read_table
+from quieten.tabular.table import TABLE_SUFFIXES, is_table, read_table
 
 logger = logging.getLogger(__name__)
 

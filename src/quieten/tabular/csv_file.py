@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from quieten.cells import (
+from quieten.errors import AudioError
+from quieten.tabular.cells import (
     RowError,
     content,
     is_missing,
@@ -28,8 +29,7 @@ from quieten.cells import (
     split_lines,
     style_of,
 )
-from quieten.errors import AudioError
-from quieten.timestamps import (
+from quieten.tabular.timestamps import (
     Timing,
     first_uneven,
     is_index_name,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from quieten.errors import AudioError
-from quieten.tabular import Table, is_table, read_table, writing
+from quieten.tabular.table import Table, is_table, read_table, writing
 
 Save = Callable[..., Path]
 

@@ -14,7 +14,7 @@ from decimal import Decimal
 import numpy as np
 from numpy.typing import NDArray
 
-from quieten.cells import RowError, is_number
+from quieten.tabular.cells import RowError, is_number
 
 Seconds = NDArray[np.float64]
 

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quieten import csv_file
 from quieten.errors import AudioError
 from quieten.sndfile import check_readable, check_writable
-from quieten.timestamps import Timing
+from quieten.tabular import csv_file
+from quieten.tabular.timestamps import Timing
 
 Values = NDArray[np.float64]
 Render = Callable[[Values], tuple[bytes, Values]]
