@@ -81,10 +81,10 @@ class Denoiser:
         return result
 
     def confidence(self, waveform: Samples, sample_rate: int) -> NDArray[np.float64]:
-        """Returns how clean the result for a waveform is, a value a second: 1 is clean.
+        """Returns how clean the result for a waveform is, a value a second (S,).
 
-        The curve of `quieten.score` for the denoised waveform; NaN where it is silent. A low value
-        says that much noise is left, or that speech was damaged.
+        The curve of `quieten.score` for the denoised waveform; NaN where it is silent. A value far
+        below those of clean speech says that noise is left, or that speech was damaged.
 
         Args:
             waveform: as for a call, the sound to denoise.

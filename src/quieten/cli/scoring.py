@@ -51,7 +51,7 @@ def score(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge how clean speech is without its original: 1 is clean, lower is noisier."""
+    """Judge speech without its clean original: higher is cleaner, clean speech has about 0.83."""
     from quieten.score import Scorer
 
     if plot and plot.suffix.lower() != ".png":
@@ -130,7 +130,7 @@ def draw(scored: list[Scored], path: Path) -> None:
         seconds = [at + 0.5 for at in range(entry.score.curve.size)]
         label = f"{entry.path.name}: {_number(entry.score.value)}"
         axes.plot(seconds, entry.score.curve, marker=".", label=label)
-    axes.set(xlabel="time (s)", ylabel="score (1: clean)")
+    axes.set(xlabel="time (s)", ylabel="score (higher is cleaner)")
     axes.grid(alpha=0.3)
     axes.legend()
     temporary = path.with_name(f".{path.name}.part")
