@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from numpy.typing import NDArray
+
+torch.set_num_threads(1)  # the networks are tiny: more threads only wait for each other
 
 RATE = 16_000
 Waveform = NDArray[np.float32]
