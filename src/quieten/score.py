@@ -39,7 +39,7 @@ class Score:
     """How clean a sound is.
 
     Attributes:
-        value: the mean similarity to clean speech of what is not silent, at most 1. NaN for silence.
+        value: mean similarity to clean speech of what is not silent, at most 1; NaN for silence.
         curve: the same for each second (S,); NaN where it is silent.
         duration_s: length of the sound.
     """
