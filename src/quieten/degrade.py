@@ -128,6 +128,22 @@ def band_limit(waveform: Waveform, sample_rate: int, rng: np.random.Generator) -
     )
 
 
+def telephone_band(
+    waveform: Waveform, sample_rate: int, low_hz: float = 300.0, high_hz: float = 3400.0
+) -> Waveform:
+    """Returns what a telephone passes of a sound; the edges are soft.
+
+    Both limits are 6 dB down; the numbers are those of ITU-T G.712 (2001).
+    """
+
+    def gain(hz: NDArray[Any]) -> NDArray[Any]:
+        below = 1 + (low_hz / np.maximum(hz, 1.0)) ** 8  # falls by 48 dB per octave
+        passed: NDArray[Any] = 1 / (below * (1 + (hz / high_hz) ** 24))
+        return passed
+
+    return shape_spectrum(waveform, sample_rate, gain)
+
+
 def clip(waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
     """Returns the sound cut off at a random share of its peak."""
     limit = np.float32(rng.uniform(0.3, 0.9) * np.max(np.abs(waveform), initial=0.0))

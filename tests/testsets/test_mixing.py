@@ -248,6 +248,24 @@ def test_damages_do_what_they_say(recipe):
     assert power[2100:].sum() < 1e-4 * power.sum()  # bins of 1 Hz
 
 
+def test_a_telephone_narrows_both_and_compands_the_noisy_one(recipe):
+    recipe = replace(recipe, telephone=True)
+    pair = mix(plan_mixtures(recipe)[0], recipe)
+    assert pair.sample_rate == 8000
+    for sound in (pair.noisy, pair.clean):
+        power = np.abs(np.fft.rfft(sound, 8000)) ** 2  # bins of 1 Hz
+        assert power[:150].sum() + power[3800:].sum() < 1e-3 * power.sum()
+    assert np.unique(pair.noisy).size <= 256 < np.unique(pair.clean).size
+
+
+def test_a_telephone_takes_another_rate_and_codec(recipe):
+    recipe = replace(recipe, telephone=True, sample_rate=RATE, codec="alaw")
+    mixture = plan_mixtures(recipe)[0]
+    pair, plain = mix(mixture, recipe), mix(mixture, replace(recipe, codec=None))
+    assert pair.sample_rate == RATE
+    assert np.any(pair.noisy != plain.noisy)
+
+
 def test_rates_are_those_of_the_clean_file_or_as_asked(recipe, tmp_path, speech_like):
     wide = put(tmp_path / "wide.wav", np.stack([speech_like(1.0, 48_000)] * 2), 48_000)
     recipe = replace(recipe, clean=(wide,))

@@ -44,6 +44,9 @@ def degrade(
     clip: Annotated[
         float | None, typer.Option(metavar="DB", help="Clip this far below the peak.")
     ] = None,
+    telephone: Annotated[
+        bool, typer.Option("--telephone", help="300-3400 Hz, 8 kHz and mu-law, as on the phone.")
+    ] = False,
     codec: Annotated[
         str | None,
         typer.Option(metavar="NAME[:KBPS]", help="mp3, opus, vorbis, gsm, mulaw or alaw."),
@@ -67,6 +70,7 @@ def degrade(
         sample_rate=rate,
         low_rate_hz=band,
         clip_db=clip,
+        telephone=telephone,
         codec=codec,
         seconds=seconds,
     )

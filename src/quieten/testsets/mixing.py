@@ -25,6 +25,7 @@ from quieten.degrade import (
     resample_down_up,
     reverberate,
     rms,
+    telephone_band,
 )
 from quieten.errors import AudioError, ConfigError
 from quieten.sndfile import reason_of
@@ -36,6 +37,7 @@ EARLY_FOLDER, RECIPE_FILE = "clean_early", "recipe.json"
 
 _FORMAT = 1  # of recipe.json
 _PARTS = {NOISY_FOLDER, CLEAN_FOLDER, EARLY_FOLDER, MANIFEST, RECIPE_FILE}
+_TELEPHONE_RATE = 8000
 _PEAK = 0.99  # highest sample of a pair, as a share of full scale
 _SILENCE = 1e-5  # RMS; -100 dBFS
 _PAUSE = 0.1  # excerpts below this share of the RMS of their file are pauses
@@ -120,6 +122,8 @@ def mix(mixture: Mixture, recipe: Recipe) -> Pair:
     """
     rng = np.random.default_rng(mixture.seed)
     rate = recipe.sample_rate or probe(mixture.clean[0].path).sample_rate
+    if recipe.telephone:
+        rate = recipe.sample_rate or _TELEPHONE_RATE
     clean = np.concatenate([_read(source.path, rate) for source in mixture.clean])
     if recipe.seconds is not None:
         clean = _excerpt(clean, round(recipe.seconds * rate), rng)
@@ -131,7 +135,10 @@ def mix(mixture: Mixture, recipe: Recipe) -> Pair:
     if mixture.noise and mixture.snr_db is not None:
         noise = _excerpt(_read(mixture.noise.path, rate), clean.size, rng)
         noisy = add_noise(clean, noise, rate, snr_db=mixture.snr_db)
-    pair = _within_full_scale(Pair(noisy, clean, early, rate))  # codecs clip what is beyond
+    pair = Pair(noisy, clean, early, rate)
+    if recipe.telephone:
+        pair = _through_telephone(pair)
+    pair = _within_full_scale(pair)  # codecs clip what is beyond
     return _within_full_scale(replace(pair, noisy=_damage(pair.noisy, rate, recipe)))
 
 
@@ -156,14 +163,24 @@ def _excerpt(waveform: Waveform, length: int, rng: np.random.Generator) -> Wavef
     return waveform[start : start + length]
 
 
+def _through_telephone(pair: Pair) -> Pair:
+    rate = pair.sample_rate
+    early = None if pair.early is None else telephone_band(pair.early, rate)
+    noisy, clean = telephone_band(pair.noisy, rate), telephone_band(pair.clean, rate)
+    return Pair(noisy, clean, early, rate)
+
+
 def _damage(noisy: Waveform, sample_rate: int, recipe: Recipe) -> Waveform:
     if recipe.clip_db is not None:
         noisy = clip_at(noisy, recipe.clip_db)
     if recipe.low_rate_hz is not None and recipe.low_rate_hz < sample_rate:
         noisy = resample_down_up(noisy, sample_rate, recipe.low_rate_hz)
-    if recipe.codec is not None:
-        noisy = round_trip(noisy, sample_rate, recipe.codec)
-    return noisy
+    codec = _codec(recipe)
+    return noisy if codec is None else round_trip(noisy, sample_rate, codec)
+
+
+def _codec(recipe: Recipe) -> str | None:
+    return recipe.codec or ("mulaw" if recipe.telephone else None)
 
 
 def _within_full_scale(pair: Pair) -> Pair:
@@ -208,7 +225,7 @@ def _row(mixture: Mixture, recipe: Recipe, folder: Path) -> dict[str, str]:
         "reverb": str(int(bool(mixture.rir or recipe.room))),
         "low_rate_hz": _number(recipe.low_rate_hz),
         "clip_db": _number(recipe.clip_db),
-        "codec": recipe.codec or "",
+        "codec": _codec(recipe) or "",
         "clean_file": " + ".join(source.name for source in mixture.clean),
         "noise_file": mixture.noise.name if mixture.noise else "",
         "rir_file": mixture.rir.name if mixture.rir else "",

@@ -23,7 +23,8 @@ class Recipe:
     """What a test set is made of. Files may be files or folders, which are searched through.
 
     The SNR is that of active speech level against noise RMS (`degrade.add_noise`), before clipping,
-    band loss and codec, which follow in this order and leave the clean file alone.
+    band loss and codec, which follow in this order and leave the clean file alone. The telephone
+    band comes before them and narrows the clean file as well: nobody can know what it cut off.
     """
 
     clean: tuple[Path, ...]
@@ -34,6 +35,7 @@ class Recipe:
     sample_rate: int | None = None  # of the result; None: that of each clean file
     low_rate_hz: int | None = None  # the noisy sound goes down to this rate and back up
     clip_db: float | None = None  # the noisy sound is cut off this far below its peak
+    telephone: bool = False  # 300 to 3400 Hz of all sounds; without a rate or codec 8 kHz, mu-law
     codec: str | None = None  # a name of `codecs.CODECS`, perhaps with :KBPS
     count: int | None = None  # pairs; None: every clean file once per SNR
     seconds: float | None = None  # length of each pair; None: whole clean files

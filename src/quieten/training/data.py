@@ -6,7 +6,7 @@ Letters: B batch, T samples.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from quieten.degrade import (
     noise_gain,
     reverberate,
     rms,
-    shape_spectrum,
+    telephone_band,
 )
 from quieten.training.cache import Recordings, load_recordings
 from quieten.training.config import DataConfig, ValidationConfig
@@ -91,7 +91,7 @@ class Mixer:
         to repair.
         """
         config, rate = self.config, self.config.sample_rate
-        limit = telephone_band if telephone else band_limit
+        limit = any_telephone if telephone else band_limit
         if telephone or rng.random() < config.band_limit:
             state = rng.bit_generator.state
             noisy = limit(noisy, rate, rng)
@@ -191,16 +191,10 @@ def white_noise(rng: np.random.Generator, length: int) -> Waveform:
     return rng.standard_normal(length, dtype=np.float32)
 
 
-def telephone_band(waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
-    """Returns what a telephone passes: about 300 to 3400 Hz, with soft edges drawn at random."""
+def any_telephone(waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
+    """Returns what a telephone passes: about 300 to 3400 Hz, the edges drawn at random."""
     low_hz, high_hz = rng.uniform(200, 350), rng.uniform(3200, 3600)
-
-    def gain(hz: NDArray[Any]) -> NDArray[Any]:
-        below = 1 + (low_hz / np.maximum(hz, 1.0)) ** 8  # falls by 48 dB per octave
-        passed: NDArray[Any] = 1 / (below * (1 + (hz / high_hz) ** 24))
-        return passed
-
-    return shape_spectrum(waveform, sample_rate, gain)
+    return telephone_band(waveform, sample_rate, low_hz, high_hz)
 
 
 def fit(waveform: Waveform, length: int) -> Waveform:
