@@ -40,7 +40,7 @@ def quieten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, speech_like: Callab
 def test_reproduce_prints_both_conditions_and_what_was_published(quieten: Quieten):
     result = quieten("reproduce", "vqvae_unet", "--data", "../speech", "--json", "new/r.json")
     assert result.exit_code == 0, result.stderr
-    summary, easy, hard, published = result.stdout.split("\n\n")
+    summary, easy, hard, published, pitfalls = result.stdout.split("\n\n")
     assert summary.startswith("3 clips from 2 files, 4 to 8 s at 8000 Hz; longer files are cut")
     assert easy.startswith("E: white noise at 9.7 dB\nmethod ")
     assert hard.startswith("H: white noise at -5.47 dB\nmethod ")
@@ -49,6 +49,8 @@ def test_reproduce_prints_both_conditions_and_what_was_published(quieten: Quiete
         "noisy     0.248  1.178    3.520",
         "denoised  0.852  2.477    0.052",
     ]
+    names = [line.split("  ")[0] for line in pitfalls.splitlines()[2:]]
+    assert names == ["real_part, clean", "bin_noise, clean", "unpaired, E", "unpaired, H"]
     assert "paper: not measured: no weights: give --weights paper=FILE" in result.stderr
     rows = json.loads(Path("new/r.json").read_text("utf-8"))["rows"]
     table = {(row["condition"], row["method"]): row for row in rows}

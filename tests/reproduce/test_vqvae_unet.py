@@ -204,7 +204,7 @@ def test_progress_counts_the_clips_of_what_can_run(speech: Path, weights: Path):
 
 
 def test_the_line_about_the_clips_says_that_files_are_cut():
-    line = Reproduction(75, 42, ()).describe()
+    line = Reproduction(75, 42, (), ()).describe()
     assert line.startswith("75 clips from 42 files, 4 to 8 s at 8000 Hz")
     assert "cut into equal pieces" in line
 

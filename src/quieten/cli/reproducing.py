@@ -203,6 +203,8 @@ def _print_result(result: "Reproduction") -> None:
         [name, *(f"{score:.3f}" for score in scores.values())] for name, scores in PUBLISHED.items()
     )
     say_table([heading, *published])
+    say("\nwhat the original's mistakes alone do")
+    say_table(text_table(result.pitfalls, with_condition=True))
     for line in footnotes(result.rows):
         complain(line)
 

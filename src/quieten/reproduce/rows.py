@@ -107,13 +107,19 @@ def _scores(name: str, denoised: Waveform, pair: Pair) -> tuple[dict[str, float]
     return score_sounds(denoised[None], pair.clean[None], pair.sample_rate, METRICS)
 
 
-def text_table(rows: Sequence[Row]) -> list[list[str]]:
+def text_table(rows: Sequence[Row], with_condition: bool = False) -> list[list[str]]:
     """Returns a header and a line for each row, as cells such as "1.24 ±0.03".
 
     After ± stands half the width of the 95 % interval of the mean; - is no number.
+
+    Args:
+        rows: in their order.
+        with_condition: the condition stands behind the name of the method.
     """
     header = ["method", *METRICS]
-    return [header, *([row.method, *(_cell(row, name) for name in METRICS)] for row in rows)]
+    names = (f"{row.method}, {row.condition}" if with_condition else row.method for row in rows)
+    cells = ([_cell(row, name) for name in METRICS] for row in rows)
+    return [header, *([name, *values] for name, values in zip(names, cells, strict=True))]
 
 
 def _cell(row: Row, metric: str) -> str:

@@ -18,6 +18,7 @@ from quieten.denoise import Denoiser
 from quieten.errors import ConfigError, MissingExtra
 from quieten.evaluation.tables import Json
 from quieten.reproduce.clips import LONGEST_S, SHORTEST_S, Clip, add_white_noise, read_clips
+from quieten.reproduce.pitfalls import measure_pitfalls
 from quieten.reproduce.references import known_noise_log_mmse
 from quieten.reproduce.rows import Method, Pair, Row, measure
 
@@ -66,14 +67,16 @@ class Reproduction:
         clips: how many clips were measured.
         files: how many files they come from.
         rows: a row for each condition and method, in the order of `CONDITIONS` and `METHODS`.
+        pitfalls: what the original's mistakes alone do to figures: see `measure_pitfalls`.
     """
 
     clips: int
     files: int
     rows: tuple[Row, ...]
+    pitfalls: tuple[Row, ...]
 
     def to_json(self) -> Json:
-        """Returns {"rows": ..., "published": ..., "clips": ...} for `json.dump`."""
+        """Returns {"rows": ..., "pitfalls": ..., "published": ...} for `json.dump`."""
         published = [{"method": name, **scores} for name, scores in PUBLISHED.items()]
         return {
             "system": "vqvae_unet",
@@ -81,6 +84,7 @@ class Reproduction:
             "files": self.files,
             "snr_db": CONDITIONS,
             "rows": [row.to_json() for row in self.rows],
+            "pitfalls": [row.to_json() for row in self.pitfalls],
             "published": {"rows": published, "why_not_comparable": WHY_NOT_COMPARABLE},
         }
 
@@ -116,6 +120,7 @@ def reproduce(
             .safetensors file is broken.
         AudioError: a file cannot be read.
         ModelError: an .onnx file is broken.
+        MissingExtra: scipy is not installed.
     """
     found = find_weights(weights or {})
     clips = read_clips(data, SAMPLE_RATE, limit)
@@ -131,7 +136,10 @@ def reproduce(
         return measure(condition, name, method, _pairs(clips, condition), advance)
 
     rows = tuple(row(condition, name) for condition in CONDITIONS for name in METHODS)
-    return Reproduction(len(clips), len({clip.file for clip in clips}), rows)
+    files = {clip.file for clip in clips}
+    return Reproduction(
+        len(clips), len(files), rows, measure_pitfalls(clips, SAMPLE_RATE, CONDITIONS)
+    )
 
 
 def _pairs(clips: Sequence[Clip], condition: str) -> Iterator[Pair]:
