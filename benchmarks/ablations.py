@@ -75,6 +75,7 @@ def losses(**weights: float) -> dict[str, str]:
     return {f"loss.{name}": str(weight) for name, weight in given.items()}
 
 
+CLEAN = {"model.stage": "clean", "loss.reconstruction": "64.0", "data.snr_db": "[60.0, 60.0]"}
 COMPRESSED = {"magnitude": 64.0, "complex": 27.5}
 VARIANTS = {
     "base": Variant("as shipped", {}),
@@ -108,6 +109,15 @@ VARIANTS = {
     "three-skips": Variant("a third skip, deeper", {"model.skips": "[true, true, true]"}),
     "no-skips": Variant("no skips", {"model.skips": "[false, false, false]"}),
     "drop": Variant("30 % of the examples without skips", {"model.skip_dropout": "0.3"}),
+    "clean": Variant("(first stage of the next: a code of clean speech)", CLEAN),
+    "predict": Variant(
+        "books of clean speech, codes predicted",
+        {
+            "model.stage": "predict",
+            "loss.codes": "1.0",
+            "start_from": "RUNS/clean/last.safetensors",
+        },
+    ),
     "paper": published("as the paper says"),
     "paper-real": published("real part alone", parts="real"),
     "paper-pixels": published("codes of pixel runs, not of channels", code_order="pixels"),
@@ -156,7 +166,9 @@ def train(name: str, data: Path, run: Path) -> None:
     """Trains a variant, or goes on with it; a finished run is left as it is."""
     if (run / "done").exists():
         return
-    changes = settings(name) | {"data.cache": str(run.parent / "cache")}
+    runs = str(run.parent)
+    changes = {key: value.replace("RUNS", runs) for key, value in settings(name).items()}
+    changes["data.cache"] = f"{runs}/cache"
     changes["validation.clean"] = f'["{data / "speech_valid"}"]'
     family = VARIANTS[name].family
     command = [sys.executable, "-m", "quieten", "train", family, "--out", str(run)]

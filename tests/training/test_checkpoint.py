@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import save_file
 
 from quieten.errors import ConfigError
-from quieten.training.checkpoint import load_checkpoint, restore, save, save_checkpoint
+from quieten.training.checkpoint import restore, save
 from quieten.training.models import FAMILIES
+from quieten.training.tensorfile import load_checkpoint, save_checkpoint
 
 TENSORS = {
     "net/weight": torch.arange(6.0).reshape(2, 3).T,  # not contiguous

@@ -268,3 +268,18 @@ def test_white_noise_is_gaussian_of_rms_one():
     noise = white_noise(np.random.default_rng(1), 100_000)
     assert noise.dtype == np.float32 and rms(noise) == pytest.approx(1, abs=0.01)
     assert np.mean(noise**4) == pytest.approx(3, abs=0.1)  # kurtosis of a Gaussian
+
+
+def test_a_share_of_the_examples_becomes_harder_at_a_step(tiny):
+    """Until then batches are as without the curriculum; after it, some SNRs are of its range."""
+    changes = ("data.snr_db=[10,20]", "data.noise_only=0", "data.clip=0", "data.batch_size=24")
+    harder = ("data.harder_share=0.5", "data.harder_snr_db=[-9,-8]", "data.harder_from_step=5")
+    plain, mixer = (load_mixer(tiny(*changes, *more).data) for more in ((), harder))
+    np.testing.assert_array_equal(plain.batch(0, 4)[0], mixer.batch(0, 4)[0])
+    noisy, clean = mixer.batch(0, 5)
+    levels = [
+        10 * np.log10(np.mean(c**2) / np.mean((n - c) ** 2))
+        for n, c in zip(noisy, clean, strict=True)
+    ]
+    hard = np.count_nonzero(levels < 0)
+    assert 4 <= hard <= 20

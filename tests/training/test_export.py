@@ -12,9 +12,10 @@ from quieten import Denoiser
 from quieten.errors import ConfigError, ModelError
 from quieten.runtime import Model
 from quieten.training import export as exporter
-from quieten.training.checkpoint import load_checkpoint, save, save_checkpoint, start_from
+from quieten.training.checkpoint import save, start_from
 from quieten.training.exportable import Exportable
 from quieten.training.models import FAMILIES
+from quieten.training.tensorfile import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from torch import nn
 
 from quieten.errors import ConfigError
 from quieten.training.config import OptimizerConfig
-from quieten.training.optimize import Updater, below, laid_out_as, parameter_groups
+from quieten.training.optimize import Updater, laid_out_as, parameter_groups
+from quieten.training.tensorfile import below
 
 
 def make_updater(total_steps=100, net=None, **settings):

@@ -227,3 +227,33 @@ def test_two_processes_have_the_same_books(tmp_path):
     assert all(torch.equal(value, other[name]) for name, value in one.items())
     entries = one["books"][0, 0]
     assert (entries < 2.5).any() and (entries > 2.5).any()
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_cross_entropy_is_that_of_a_softmax_over_distances(depth):
+    """Against the definition, with loops; its gradient pulls the vectors at the wanted entries."""
+    torch.manual_seed(2)
+    quantizer = VectorQuantizer(6, 4, groups=2, depth=depth, start="uniform")
+    quantizer.books.normal_()
+    z_e = torch.randn(5, 6, requires_grad=True)
+    wanted = torch.randint(4, (5, depth, 2))
+    expected = []
+    for vector, choices in zip(z_e, wanted, strict=True):
+        rest = vector.reshape(2, 3)
+        for level in range(depth):
+            for group in range(2):
+                away = (rest[group] - quantizer.books[level, group]).square().sum(-1)
+                expected.append(-torch.log_softmax(-0.5 * away, 0)[choices[level, group]])
+            rest = rest - quantizer.books[level, torch.arange(2), choices[level]]
+    loss = quantizer.cross_entropy(z_e, wanted)
+    torch.testing.assert_close(loss, torch.stack(expected).mean())
+    loss.backward()
+    assert quantizer.cross_entropy(z_e - 0.1 * z_e.grad, wanted) < loss
+
+
+def test_books_that_do_not_learn_stay():
+    quantizer = VectorQuantizer(4, 8, learning="none", start="uniform").train()
+    before = quantizer.books.clone()
+    quantizer(torch.randn(64, 4))
+    torch.testing.assert_close(quantizer.books, before, atol=0, rtol=0)
+    assert quantizer.health["perplexity"] >= 1

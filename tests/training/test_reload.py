@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from quieten.errors import ConfigError
 from quieten.reproduce.vqvae_unet import ABLATIONS
-from quieten.training.checkpoint import save, save_checkpoint
+from quieten.training.checkpoint import save
 from quieten.training.config import OptimizerConfig, TrainConfig, load_config
 from quieten.training.models import FAMILIES
 from quieten.training.optimize import Updater
 from quieten.training.reload import open_denoiser
+from quieten.training.tensorfile import save_checkpoint
 
 
 class Amplifier(nn.Module):

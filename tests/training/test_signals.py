@@ -8,7 +8,6 @@ import torch
 
 from quieten.errors import ConfigError
 from quieten.training import train as loop
-from quieten.training.checkpoint import load_checkpoint
 from quieten.training.config import load_config
 from quieten.training.signals import (
     check_signals,
@@ -17,6 +16,7 @@ from quieten.training.signals import (
     snr_db,
     validation_signals,
 )
+from quieten.training.tensorfile import load_checkpoint
 
 RATE = 128
 

@@ -13,9 +13,9 @@ from torch import distributed
 
 from quieten.errors import ConfigError, MissingExtra
 from quieten.training import train as loop
-from quieten.training.checkpoint import load_checkpoint
 from quieten.training.data import load_mixer
 from quieten.training.models import FAMILIES
+from quieten.training.tensorfile import load_checkpoint
 
 KILLED = """
 import os, signal, sys

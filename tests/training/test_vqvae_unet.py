@@ -8,11 +8,10 @@ from quieten import Denoiser
 from quieten.errors import ConfigError
 from quieten.runtime import Model
 from quieten.training import export as exporter
-from quieten.training.checkpoint import save
+from quieten.training.checkpoint import save, start_from
 from quieten.training.config import load_config
-from quieten.training.layers import SqueezeExcitation, down, up
+from quieten.training.layers import ABLATIONS, SqueezeExcitation, down, up
 from quieten.training.models.vqvae_unet import (
-    ABLATIONS,
     VQVAEUNet,
     VQVAEUNetConfig,
     VQVAEUNetNet,
@@ -297,3 +296,42 @@ def test_whole_files_sound_as_torch_makes_them(exported, voice):
     denoised = Denoiser(made.path)(noisy, 8000)
     np.testing.assert_allclose(denoised, expected, atol=2e-5)  # float32 transforms on both sides
     assert np.abs(denoised - noisy).max() > 0.01
+
+
+@pytest.fixture
+def clean_code(trained, telephone, tmp_path):
+    """The checkpoint of a model of clean speech, and the family."""
+    family = trained("model.stage=clean", "loss.reconstruction=10")
+    save(family.updaters, tmp_path / "last.safetensors", telephone(), 12, best=0.5)
+    return tmp_path / "last.safetensors", family
+
+
+def test_a_code_of_clean_speech_gives_magnitudes_without_skips(trained):
+    """What the skips carry has no way to the output; the mask is real and between 0 and 1."""
+    family = trained("model.stage=clean", "loss.reconstruction=10")
+    noisy, _ = pair()
+    spectrum = padded_stft(noisy, N_FFT, HOP)
+    net = averaged(family)
+    with torch.no_grad():
+        mask, _ = net(spectrum)
+        x = net.features(spectrum)
+        z_q, _ = net.quantize(net.encode(x)[0], start=False)
+        made, again = (net.magnitudes(z_q, part, net.encode(part)[1]) for part in (x, 2 * x))
+    assert torch.all(mask[..., 1] == 0) and torch.all((mask[..., 0] >= 0) & (mask[..., 0] <= 1))
+    torch.testing.assert_close(made, again, atol=0, rtol=0)
+
+
+def test_predicting_keeps_the_books_and_comes_nearer_to_the_codes(make, clean_code):
+    path, teacher = clean_code
+    family = make("model.stage=predict", "loss.codes=1", f"start_from={path}")
+    start_from(family.updaters, str(path))
+    losses = [family.step(*pair(), step)["codes"] for step in range(12)]
+    assert losses[-1] < losses[0]
+    books, theirs = (averaged(f).quantizer.books for f in (family, teacher))
+    torch.testing.assert_close(books, theirs, atol=0, rtol=0)
+
+
+def test_predicting_needs_a_model_of_clean_speech(make):
+    family = make("model.stage=predict", "loss.codes=1", "model.quantize_from_step=0")
+    with pytest.raises(ConfigError, match="needs start_from"):
+        family.step(*pair(), 0)

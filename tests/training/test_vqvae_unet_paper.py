@@ -8,8 +8,8 @@ from scipy import signal
 from quieten.errors import ConfigError
 from quieten.training.checkpoint import save
 from quieten.training.config import load_config
+from quieten.training.layers import ABLATIONS
 from quieten.training.models.vqvae_unet_paper import (
-    ABLATIONS,
     PaperNet,
     VQVAEUNetPaper,
     VQVAEUNetPaperConfig,

@@ -14,9 +14,10 @@ from quieten.signals import denoise_signal, load_signal_model
 from quieten.sines import GENERAL, PAPER
 from quieten.training import export as exporter
 from quieten.training import waveforms
-from quieten.training.checkpoint import load_checkpoint, save, start_from
+from quieten.training.checkpoint import save, start_from
 from quieten.training.config import load_config
 from quieten.training.models.signal_gan import SignalGAN
+from quieten.training.tensorfile import load_checkpoint
 
 NAMES = ("signal_gan", "signal_general", "signal_gan_paper")
 

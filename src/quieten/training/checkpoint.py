@@ -1,44 +1,16 @@
-"""Checkpoints: one safetensors file, the numbers of the run as JSON in its header; no pickle."""
+"""Checkpoints: the whole state of a run in one file, from which it goes on exactly."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from quieten.errors import ConfigError
-from quieten.runtime import WEIGHTS
 from quieten.training.config import TrainConfig
-from quieten.training.optimize import Updater, below
-
-
-def save_checkpoint(path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-    """Writes a checkpoint; a kill at any moment leaves the old file or the new one, never half."""
-    temporary = path.with_suffix(".part")
-    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    # not safetensors' save_file: its files can be read by their owner only
-    temporary.write_bytes(to_bytes(contiguous, metadata={"quieten": json.dumps(numbers)}))
-    temporary.replace(path)
-
-
-def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Returns what `save_checkpoint` was given.
-
-    Raises: ConfigError if the file is missing or is not a checkpoint of ours.
-    """
-    if not path.is_file():
-        raise ConfigError(f"no checkpoint {path}: train first, or name another run folder")
-    try:
-        with safe_open(path, framework="pt") as file:
-            numbers = json.loads((file.metadata() or {})["quieten"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (KeyError, ValueError, OSError, SafetensorError) as error:
-        raise ConfigError(f"{path} is not a checkpoint of quieten: {error}") from None
-    return tensors, numbers
+from quieten.training.optimize import Updater
+from quieten.training.tensorfile import below, load_checkpoint, read_weights, save_checkpoint
 
 
 def save(
@@ -85,12 +57,11 @@ def start_from(updaters: Mapping[str, Updater], source: str) -> None:
     """Gives every network the weights of an exported model, as the beginning of a run.
 
     Args:
-        source: the name of an installed model, or a .safetensors file that `export` wrote.
+        source: see `read_weights`.
 
     Raises: ConfigError if there is no such file, or it is of another network.
     """
-    path = WEIGHTS / f"{source}.safetensors"
-    tensors, _ = load_checkpoint(path if path.is_file() else Path(source))
+    tensors = read_weights(source)
     try:
         for name, updater in updaters.items():
             updater.begin_with(below(f"{name}/", tensors))

@@ -77,6 +77,10 @@ class DataConfig(Section):
     telephone: float = Field(0.0, ge=0, le=1)
     """Share of the other examples that sound as through a telephone: 300-3400 Hz, mu-law."""
     snr_db: tuple[float, float] = (-7.0, 20.0)
+    harder_share: float = Field(0.0, ge=0, le=1)
+    """Share of the examples at `harder_snr_db`, from `harder_from_step` on: a curriculum."""
+    harder_snr_db: tuple[float, float] = (-8.0, -3.0)
+    harder_from_step: int = Field(0, ge=0)
     snr_of: Literal["active", "whole"] = "active"
     """What is compared with the noise: speech where somebody speaks, or with its pauses."""
     level_dbfs: tuple[float, float] = (-45.0, -12.0)

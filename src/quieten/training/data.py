@@ -53,14 +53,14 @@ class Mixer:
     def batch(self, seed: int, step: int, rank: int = 0) -> tuple[NDArray[np.float32], ...]:
         """Returns (noisy, clean), each (B, T): the same for the same arguments."""
         items = [
-            self.example(np.random.default_rng([seed, step, rank, i]))
+            self.example(np.random.default_rng([seed, step, rank, i]), step)
             for i in range(self.config.batch_size)
         ]
         noisy, clean = zip(*items, strict=True)
         return np.stack(noisy), np.stack(clean)
 
-    def example(self, rng: np.random.Generator) -> tuple[Waveform, Waveform]:
-        """Returns one pair (noisy, clean), each (T,)."""
+    def example(self, rng: np.random.Generator, step: int = 0) -> tuple[Waveform, Waveform]:
+        """Returns one pair (noisy, clean), each (T,), as they are at a step of the training."""
         config, rate = self.config, self.config.sample_rate
         length = round(config.segment_s * rate)
         speech = self.draw_speech(rng, length)
@@ -69,12 +69,20 @@ class Mixer:
             speech, target = reverberate(speech, self.draw_room(rng), rate)
         white = config.white > 0 and rng.random() < config.white
         noise = white_noise(rng, length) if white else self.draw_noise(rng, length)
-        snr_db = rng.uniform(*config.snr_db)
+        snr_db = self.draw_snr_db(rng, step)
         noise = noise * np.float32(self.gain(speech, noise, snr_db))
         if rng.random() < config.noise_only:
             speech, target = np.zeros_like(speech), np.zeros_like(target)
         telephone = not white and config.telephone > 0 and rng.random() < config.telephone
         return self.record(speech + noise, target, rng, telephone)
+
+    def draw_snr_db(self, rng: np.random.Generator, step: int) -> float:
+        """Returns an SNR; from some step on a share of them is harder."""
+        config = self.config
+        harder = config.harder_share > 0 and config.harder_from_step <= step
+        if harder and rng.random() < config.harder_share:
+            return rng.uniform(*config.harder_snr_db)
+        return rng.uniform(*config.snr_db)
 
     def gain(self, speech: Waveform, noise: Waveform, snr_db: float) -> float:
         """Returns the factor on noise (T,) for an SNR as the configuration means it."""

@@ -17,10 +17,11 @@ import torch
 import quieten
 from quieten.errors import ConfigError, ModelError
 from quieten.runtime import FORMAT, open_session, read_info
-from quieten.training.checkpoint import load_checkpoint, restore, save_checkpoint
+from quieten.training.checkpoint import restore
 from quieten.training.config import TrainConfig, checked_section
 from quieten.training.exportable import Exportable, WaveformExportable
 from quieten.training.models import FAMILIES, Family
+from quieten.training.tensorfile import load_checkpoint, save_checkpoint
 from quieten.training.waveforms import (
     waveform_difference,
     waveform_metadata,

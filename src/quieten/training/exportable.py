@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from quieten.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Exportable:
@@ -50,3 +52,12 @@ class WaveformExportable:
     example: Tensor
     phase: Literal["zero", "any"]
     settings: dict[str, Any]
+
+
+def check_windows(window: int, margin: int) -> None:
+    """Raises ConfigError if margins leave nothing of a window."""
+    if window <= 2 * margin:
+        raise ConfigError(
+            f"model.margin_frames={margin} leaves nothing of model.window_frames={window}: "
+            "choose less than half"
+        )

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+ABLATIONS = ("", "latent_zeroed", "latent_shuffled", "skips_zeroed")
+"""What can be taken away from a network with a code and skips, to see whether it needs it."""
+
 
 class SqueezeExcitation(nn.Module):
     """Scales channels by what the frame holds, frame by frame: no time passes through it."""
@@ -109,3 +112,28 @@ def resample(kind: Any, channels: int, channels_out: int, stride: tuple[int, int
         nn.BatchNorm2d(channels_out),
         nn.LeakyReLU(0.1),
     )
+
+
+def bounded_mask(raw: Tensor) -> Tensor:
+    """Returns a complex mask (B, N, F, 2) from (B, 1 or 2, N, F - 1).
+
+    tanh bounds its magnitude by 1; the DC bin follows the one above it. One channel is a real mask.
+    """
+    raw = raw.float().permute(0, 2, 3, 1)
+    raw = torch.cat([raw[:, :, :1], raw], dim=2)
+    size = torch.sqrt(raw.square().sum(-1, keepdim=True) + 1e-8)
+    mask = raw * (torch.tanh(size) / size)
+    return mask if mask.shape[-1] == 2 else torch.cat([mask, torch.zeros_like(mask)], dim=-1)
+
+
+def without(
+    ablation: str, z_q: Tensor, x: Tensor, skips: list[Tensor]
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Returns the decoder's inputs (z_q, x, skips) after one of `ABLATIONS`."""
+    if ablation == "latent_zeroed":
+        return torch.zeros_like(z_q), x, skips
+    if ablation == "latent_shuffled":
+        order = torch.randperm(z_q.shape[1], generator=torch.Generator().manual_seed(5))
+        return z_q[:, order.to(z_q.device)], x, skips
+    assert ablation == "skips_zeroed", ablation
+    return z_q, torch.zeros_like(x), [torch.zeros_like(skip) for skip in skips]

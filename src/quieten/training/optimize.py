@@ -12,6 +12,7 @@ from torch import Tensor, distributed, nn
 
 from quieten.errors import ConfigError
 from quieten.training.config import OptimizerConfig
+from quieten.training.tensorfile import below
 
 
 class Updater:
@@ -171,11 +172,6 @@ def laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
     if value.shape != parameter.shape:
         return value
     return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
-
-
-def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Returns the tensors whose names start with `prefix`, without it."""
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

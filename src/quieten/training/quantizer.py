@@ -30,12 +30,14 @@ class Quantized:
     """What became of vectors z_e (..., D).
 
     Attributes:
+        z_e: the vectors as they came.
         z_q: the chosen entries (..., D); its gradient goes straight through to z_e.
         commitment: scalar, how far z_e is from the entries; pulls at z_e.
         codebook: the same scalar, pulling at the entries; without gradient if averages move them.
         indices: (..., depth, G), the chosen entries by number.
     """
 
+    z_e: Tensor
     z_q: Tensor
     commitment: Tensor
     codebook: Tensor
@@ -50,7 +52,8 @@ class VectorQuantizer(nn.Module):
         size: K, entries of each book.
         groups: parts of a vector, each with its own book.
         depth: levels, each for what the one before left over.
-        learning: how books follow: by averages ("ema") or by the gradient of `codebook`.
+        learning: how books follow: by averages ("ema"), by the gradient of `codebook`, or not at
+            all ("none").
         decay: of the averages, a step.
         start: where entries are at first: at the centres of the first batch ("kmeans"), or close
             to zero ("uniform", as in the paper of 2017).
@@ -79,7 +82,7 @@ class VectorQuantizer(nn.Module):
         groups: int = 1,
         depth: int = 1,
         *,
-        learning: Literal["ema", "gradient"] = "ema",
+        learning: Literal["ema", "gradient", "none"] = "ema",
         decay: float = 0.99,
         start: Literal["kmeans", "uniform"] = "kmeans",
         restart_below: float = 0.1,
@@ -133,7 +136,25 @@ class VectorQuantizer(nn.Module):
         codebook = (x.detach() - total).square().mean()
         chosen = torch.stack(indices).permute(2, 0, 1)  # (M, depth, G)
         chosen = chosen.reshape(*z_e.shape[:-1], self.depth, self.groups)
-        return Quantized(z_q, commitment, codebook, chosen)
+        return Quantized(z_e, z_q, commitment, codebook, chosen)
+
+    def cross_entropy(self, z_e: Tensor, indices: Tensor) -> Tensor:
+        """Returns how far z_e is from making others' choices: scalar, nats per choice.
+
+        The probability of an entry falls with the squared distance, as under a Gaussian of unit
+        variance around it.
+
+        Args: z_e (..., D); indices (..., depth, G), the choices to make.
+        """
+        with torch.autocast(z_e.device.type, enabled=False):
+            rest = z_e.float().reshape(-1, self.groups, self.books.shape[-1]).transpose(0, 1)
+            chosen = indices.reshape(-1, self.depth, self.groups).permute(1, 2, 0)  # (depth, G, M)
+            losses = []
+            for book, index in zip(self.books, chosen, strict=True):
+                nearness = -0.5 * distances(rest, book)
+                losses.append(functional.cross_entropy(nearness.flatten(0, 1), index.flatten()))
+                rest = rest - entries(book, index)
+            return torch.stack(losses).mean()
 
     @torch.no_grad()
     def start_books(self, x: Tensor) -> None:
@@ -153,6 +174,8 @@ class VectorQuantizer(nn.Module):
         Args: x (G, M, d); index (G, M).
         """
         count, total = (over_processes(part) for part in summed(x, index, self.size))
+        if self.learning == "none":
+            return count, 0
         scale = self.size / count[0].sum()  # counts are relative: 1 is even use
         counts = self.counts[level].lerp_(count * scale, 1 - self.decay)
         if self.learning == "ema":
@@ -174,12 +197,26 @@ class VectorQuantizer(nn.Module):
         return functional.normalize(book, dim=-1) if self.normalized else book
 
 
+def code_losses(quantized: Quantized | None, like: Tensor) -> dict[str, Tensor]:
+    """Returns the terms `commitment` and `codebook`; zero where nothing is quantized."""
+    if quantized is None:
+        zero = like.new_zeros(())
+        return {"commitment": zero, "codebook": zero}
+    return {"commitment": quantized.commitment, "codebook": quantized.codebook}
+
+
 @torch.no_grad()
 def nearest(x: Tensor, book: Tensor) -> Tensor:
     """Returns the numbers (G, M) of the entries (G, K, d) nearest to vectors (G, M, d)."""
-    # |x|^2 is the same for all entries
-    distance = book.square().sum(-1)[:, None] - 2 * torch.bmm(x, book.transpose(1, 2))
-    return distance.argmin(-1)
+    return distances(x, book).argmin(-1)
+
+
+def distances(x: Tensor, book: Tensor) -> Tensor:
+    """Returns squared distances (G, M, K) less |x|^2, which is the same for all entries.
+
+    Args: x (G, M, d); book (G, K, d).
+    """
+    return book.square().sum(-1)[:, None] - 2 * torch.bmm(x, book.transpose(1, 2))
 
 
 def entries(book: Tensor, index: Tensor) -> Tensor:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from quieten.errors import ConfigError
 from quieten.runtime import Model
-from quieten.training.checkpoint import load_checkpoint, restore, start_from
+from quieten.training.checkpoint import restore, start_from
 from quieten.training.config import TrainConfig, checked_section, load_config
 from quieten.training.models import FAMILIES
+from quieten.training.tensorfile import load_checkpoint
 
 Waveform = NDArray[np.float32]
 

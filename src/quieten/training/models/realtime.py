@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from quieten.training.config import Section, TrainConfig, checked_section
 from quieten.training.exportable import Exportable
+from quieten.training.layers import bounded_mask
 from quieten.training.losses import denoising_losses, weighted_sum
 from quieten.training.optimize import Updater
 from quieten.training.spectral import istft, stft
@@ -172,7 +173,7 @@ class RealtimeNet(nn.Module):
         y = self.decode3(self.skip3(torch.cat([y.permute(0, 3, 1, 2), x3], dim=1)))
         y = self.decode2(self.skip2(torch.cat([self.up2(y), x2], dim=1)))
         y = self.decode1(self.skip1(torch.cat([self.up1(y), x1], dim=1)))
-        return self.mask(self.leave(y)), after
+        return bounded_mask(self.leave(y)), after
 
     def features(self, spectrum: Tensor) -> Tensor:
         """Returns compressed real part, imaginary part and magnitude without the DC bin."""
@@ -181,14 +182,6 @@ class RealtimeNet(nn.Module):
         magnitude = power.pow(self.config.compression / 2)
         x = torch.cat([x * power.pow((self.config.compression - 1) / 2), magnitude], dim=-1)
         return x.permute(0, 3, 1, 2)
-
-    @staticmethod
-    def mask(raw: Tensor) -> Tensor:
-        """Returns (B, N, F, 2) from (B, 2, N, F - 1): tanh on the magnitude; DC follows bin 1."""
-        raw = raw.float().permute(0, 2, 3, 1)
-        raw = torch.cat([raw[:, :, :1], raw], dim=2)
-        size = torch.sqrt(raw.square().sum(-1, keepdim=True) + 1e-8)
-        return raw * (torch.tanh(size) / size)
 
 
 class ExportedNet(nn.Module):

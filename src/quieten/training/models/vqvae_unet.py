@@ -20,17 +20,21 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from quieten.errors import ConfigError
 from quieten.training.config import Section, TrainConfig, checked_section
-from quieten.training.exportable import Exportable
+from quieten.training.exportable import Exportable, check_windows
 from quieten.training.layers import (
+    ABLATIONS,
     Block,
     FullBandRecurrence,
     SubBandRecurrence,
     activate,
+    bounded_mask,
     down,
     up,
+    without,
 )
 from quieten.training.losses import (
     check_terms,
@@ -43,14 +47,13 @@ from quieten.training.losses import (
     weighted_sum,
 )
 from quieten.training.optimize import Updater
-from quieten.training.quantizer import Quantized, VectorQuantizer
+from quieten.training.quantizer import Quantized, VectorQuantizer, code_losses
 from quieten.training.spectral import istft, padded_stft, stft
+from quieten.training.tensorfile import load_weights
 from quieten.windows import spans
 
-ABLATIONS = ("", "latent_zeroed", "latent_shuffled", "skips_zeroed")
-"""What `VQVAEUNet.denoise` can take away to see whether the model needs it."""
-
-TERMS = ("magnitude", "complex", "waveform", "stoi", "mse", "l1", "mel", "commitment", "codebook")
+CODE_TERMS = ("commitment", "codebook", "codes", "reconstruction")
+TERMS = ("magnitude", "complex", "waveform", "stoi", "mse", "l1", "mel", *CODE_TERMS)
 """The loss terms that can have a weight."""
 
 SILENCE = 1e-6
@@ -89,6 +92,10 @@ class VQVAEUNetConfig(Section):
     """Share of the training examples that must do without skips."""
     quantizer: Literal["ema", "gradient", "none"] = "ema"
     """How the codebooks learn: by averages or by gradients; or no quantizer."""
+    stage: Literal["direct", "clean", "predict"] = "direct"
+    """`clean` learns a code of clean speech, which alone gives its magnitudes back. `predict`
+    starts from such a model (start_from), keeps its books, and learns to denoise and to choose the
+    entries that the clean sound has (the loss `codes`). `direct` does without."""
     quantize_from_step: int = Field(0, ge=0)
     """Until this step the code is not quantized; then the books start from k-means."""
     codebook_size: int = Field(512, gt=1)
@@ -149,20 +156,25 @@ class VQVAEUNetNet(nn.Module):
             ablation: one of `ABLATIONS`.
         """
         frames = spectrum.shape[1]
-        more = torch.cat([spectrum, torch.zeros_like(spectrum[:, :1])], dim=1)
-        x = self.features(more[:, : (frames + 1) // 2 * 2])  # time is halved once
+        x = self.features(spectrum)
         z_e, skips = self.encode(x)
         z_q, quantized = self.quantize(z_e, start_code)
+        if self.config.stage == "clean":
+            return self.gains(self.magnitudes(z_q, x, skips), x)[:, :frames], quantized
         if self.training and self.config.skip_dropout > 0:
             kept = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.config.skip_dropout
             x, *skips = (kept * skip for skip in (x, *skips))
         if ablation:
             z_q, x, skips = without(ablation, z_q, x, skips)
-        return self.mask(self.decode(z_q, x, skips))[:, :frames], quantized
+        return bounded_mask(self.decode(z_q, x, skips))[:, :frames], quantized
 
     def features(self, spectrum: Tensor) -> Tensor:
-        """Returns compressed values without the DC bin (B, 1 or 3, N, F - 1), at level 1."""
-        x = spectrum[:, :, 1:]
+        """Returns compressed values without the DC bin (B, 1 or 3, N, F - 1), at level 1.
+
+        An odd N becomes even, for time is halved once.
+        """
+        more = torch.cat([spectrum, torch.zeros_like(spectrum[:, :1])], dim=1)
+        x = more[:, : (spectrum.shape[1] + 1) // 2 * 2, 1:]
         frame_energy = 2 * x.square().sum((2, 3), keepdim=True) / self.config.n_fft
         x = x / torch.sqrt(frame_energy.mean(1, keepdim=True) + 1e-12)
         power = x.square().sum(-1, keepdim=True) + SILENCE
@@ -184,6 +196,13 @@ class VQVAEUNetNet(nn.Module):
             y = layer(y)
         return self.code_norm(self.to_code(self.full_band(y))), [x0, x1, x2]
 
+    def code(self, spectrum: Tensor) -> Tensor:
+        """Returns the numbers of the entries (B, N / 2, W, depth, G) for (B, N, F, 2)."""
+        assert self.quantizer is not None
+        z_e, _ = self.encode(self.features(spectrum))
+        quantized: Quantized = self.quantizer(z_e)
+        return quantized.indices
+
     def quantize(self, z_e: Tensor, start: bool) -> tuple[Tensor, Quantized | None]:
         """Returns z_q, or z_e as it is without a quantizer or before its start."""
         if self.quantizer is None or not (self.quantizer.ready or start):
@@ -201,21 +220,23 @@ class VQVAEUNetNet(nn.Module):
         raw: Tensor = self.mask_out(activate(self.refine(torch.cat([y, x.to(y.dtype)], dim=1))))
         return raw
 
+    def magnitudes(self, z_q: Tensor, x: Tensor, skips: list[Tensor]) -> Tensor:
+        """Returns the compressed magnitudes (B, 1, N, F - 1) that the code alone gives."""
+        z_q, x, skips = without("skips_zeroed", z_q, x, skips)
+        return self.decode(z_q, x, skips)[:, :1].float()
+
+    def gains(self, made: Tensor, x: Tensor) -> Tensor:
+        """Returns the mask (B, N, F, 2) that brings the magnitudes of x down to those made."""
+        gain = (made.clamp(min=0) / x[:, -1:]).pow(1 / self.config.compression).clamp(max=1)
+        gain = functional.pad(gain, (1, 0)).permute(0, 2, 3, 1)
+        return torch.cat([gain, torch.zeros_like(gain)], dim=-1)
+
     def joined(self, level: int, y: Tensor, skips: list[Tensor]) -> Tensor:
         """Returns features with those that the encoder has at this level, where it hands them."""
         if not self.config.skips[level]:
             return y
         joined: Tensor = self.skips[level](torch.cat([y, skips[level]], dim=1))
         return joined
-
-    @staticmethod
-    def mask(raw: Tensor) -> Tensor:
-        """Returns (B, N, F, 2) from (B, 1 or 2, N, F - 1): tanh on the size; DC follows bin 1."""
-        raw = raw.float().permute(0, 2, 3, 1)
-        raw = torch.cat([raw[:, :, :1], raw], dim=2)
-        size = torch.sqrt(raw.square().sum(-1, keepdim=True) + 1e-8)
-        mask = raw * (torch.tanh(size) / size)
-        return mask if mask.shape[-1] == 2 else torch.cat([mask, torch.zeros_like(mask)], dim=-1)
 
 
 class ExportedNet(nn.Module):
@@ -230,19 +251,6 @@ class ExportedNet(nn.Module):
         return mask
 
 
-def without(
-    ablation: str, z_q: Tensor, x: Tensor, skips: list[Tensor]
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Returns the decoder's inputs (z_q, x, skips) after one of `ABLATIONS`."""
-    if ablation == "latent_zeroed":
-        return torch.zeros_like(z_q), x, skips
-    if ablation == "latent_shuffled":
-        order = torch.randperm(z_q.shape[1], generator=torch.Generator().manual_seed(5))
-        return z_q[:, order.to(z_q.device)], x, skips
-    assert ablation == "skips_zeroed", ablation
-    return z_q, torch.zeros_like(x), [torch.zeros_like(skip) for skip in skips]
-
-
 def make_quantizer(config: VQVAEUNetConfig) -> VectorQuantizer | None:
     """Returns the quantizer of a configuration, which may have none."""
     if config.quantizer == "none":
@@ -252,7 +260,7 @@ def make_quantizer(config: VQVAEUNetConfig) -> VectorQuantizer | None:
         config.codebook_size,
         config.codebook_groups,
         config.codebook_depth,
-        learning=config.quantizer,
+        learning="none" if config.stage == "predict" else config.quantizer,
         decay=config.codebook_decay,
         restart_below=config.codebook_restart_below,
     )
@@ -269,6 +277,8 @@ class VQVAEUNet:
     def __init__(self, config: TrainConfig) -> None:
         self.config = checked_section(VQVAEUNetConfig, config.model, "model")
         check_windows(self.config.window_frames, self.config.margin_frames)
+        if self.config.stage == "clean" and self.config.input == "real":
+            raise ConfigError("model.stage=clean needs magnitudes: set model.input=complex")
         check_terms(config.loss, TERMS)
         self.weights = config.loss
         self.precision = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
@@ -277,30 +287,66 @@ class VQVAEUNet:
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         updater = Updater(net, config.optimizer, config.steps, copied=("quantizer",))
         self.updaters = {"net": updater}
+        self.start_from = config.start_from
+        self.teacher: VQVAEUNetNet | None = None
 
     def step(self, noisy: Tensor, clean: Tensor, step: int) -> dict[str, float]:
         """Takes one training step and returns its named losses, and the health of the code.
 
         Args: noisy, clean (B, T), T a multiple of the hop.
         """
-        updater, config = self.updaters["net"], self.config
-        net = updater.net
+        net, weights = self.updaters["net"].net, self.weights
         net.train()
-        spectrum = stft(noisy, config.n_fft, config.hop_length)
+        start = step >= self.config.quantize_from_step
         with torch.autocast(self.device.type, self.precision, self.precision != torch.float32):
-            mask, quantized = net(spectrum, start_code=step >= config.quantize_from_step)
-        denoised = self.apply(mask, spectrum)
-        losses = self.losses(denoised, clean, noisy) | code_losses(quantized, denoised)
-        report = updater.update(weighted_sum(losses, self.weights), step)
+            if self.config.stage == "clean":
+                losses = self.learn_clean(clean, start)
+                weights = {name: weights[name] for name in losses if name in weights}
+            else:
+                losses = self.learn_pair(noisy, clean, start)
+        report = self.updaters["net"].update(weighted_sum(losses, weights), step)
         health = net.quantizer.health if isinstance(net.quantizer, VectorQuantizer) else {}
         return {name: value.item() for name, value in losses.items()} | health | report
 
-    def losses(self, denoised: Tensor, clean: Tensor, noisy: Tensor) -> dict[str, Tensor]:
-        """Returns the named terms of the sound; those that cost more only if they have a weight.
+    def learn_pair(self, noisy: Tensor, clean: Tensor, start_code: bool) -> dict[str, Tensor]:
+        """Returns the losses of denoising, with those of the code."""
+        net, config = self.updaters["net"].net, self.config
+        spectrum = stft(noisy, config.n_fft, config.hop_length)
+        mask, quantized = net(spectrum, start_code=start_code)
+        with torch.autocast(self.device.type, enabled=False):
+            denoised = self.apply(mask, spectrum)
+            losses = self.losses(denoised, clean, noisy) | code_losses(quantized, denoised)
+            if config.stage == "predict":
+                losses["codes"] = self.prediction_loss(quantized, clean)
+        return losses
 
-        The last, incomplete samples of the targets drop out.
-        """
-        length, config = denoised.shape[-1], self.config
+    def learn_clean(self, clean: Tensor, start_code: bool) -> dict[str, Tensor]:
+        """Returns the loss of coding the clean sound, with those of the code."""
+        net, config = self.updaters["net"].net, self.config
+        assert isinstance(net, VQVAEUNetNet)
+        x = net.features(stft(clean, config.n_fft, config.hop_length))
+        z_e, skips = net.encode(x)
+        z_q, quantized = net.quantize(z_e, start_code)
+        error = net.magnitudes(z_q, x, skips) - x[:, -1:]
+        return {"reconstruction": error.square().mean()} | code_losses(quantized, error)
+
+    def prediction_loss(self, quantized: Quantized | None, clean: Tensor) -> Tensor:
+        """Returns the cross-entropy of the entries that the model of clean speech chooses."""
+        if self.teacher is None:
+            if not self.start_from:
+                raise ConfigError("model.stage=predict needs start_from: a model of stage clean")
+            self.teacher = VQVAEUNetNet(self.config).to(self.device).eval()
+            load_weights(self.teacher, "net", self.start_from)
+        spectrum = stft(clean, self.config.n_fft, self.config.hop_length)
+        with torch.no_grad():
+            wanted = self.teacher.code(spectrum)
+        quantizer = self.updaters["net"].net.quantizer
+        assert quantized is not None and isinstance(quantizer, VectorQuantizer)
+        return quantizer.cross_entropy(quantized.z_e, wanted)
+
+    def losses(self, denoised: Tensor, clean: Tensor, noisy: Tensor) -> dict[str, Tensor]:
+        """Returns the named terms of the sound; those that cost more only if they have a weight."""
+        length, config = denoised.shape[-1], self.config  # incomplete samples drop out
         rate = config.sample_rate
         clean, noisy = clean[..., :length], noisy[..., :length]
         denoised, clean, noisy = same_level(denoised, clean, noisy, silence=0.02)
@@ -350,21 +396,4 @@ class VQVAEUNet:
             config.hop_length,
             window_frames=config.window_frames,
             margin_frames=config.margin_frames,
-        )
-
-
-def code_losses(quantized: Quantized | None, like: Tensor) -> dict[str, Tensor]:
-    """Returns the terms `commitment` and `codebook`; zero where nothing is quantized."""
-    if quantized is None:
-        zero = like.new_zeros(())
-        return {"commitment": zero, "codebook": zero}
-    return {"commitment": quantized.commitment, "codebook": quantized.codebook}
-
-
-def check_windows(window: int, margin: int) -> None:
-    """Raises ConfigError if margins leave nothing of a window."""
-    if window <= 2 * margin:
-        raise ConfigError(
-            f"model.margin_frames={margin} leaves nothing of model.window_frames={window}: "
-            "choose less than half"
         )

@@ -23,12 +23,10 @@ from torch.nn import functional
 from quieten.errors import ConfigError
 from quieten.training.config import Section, TrainConfig, checked_section
 from quieten.training.exportable import Exportable
+from quieten.training.layers import ABLATIONS
 from quieten.training.losses import check_terms, weighted_sum
 from quieten.training.optimize import Updater
 from quieten.training.quantizer import Quantized, VectorQuantizer
-
-ABLATIONS = ("", "latent_zeroed", "latent_shuffled", "skips_zeroed")
-"""What `VQVAEUNetPaper.denoise` can take away to see whether the model needs it."""
 
 TERMS = ("mse", "l1", "commitment", "codebook")
 """The loss terms that can have a weight."""
