@@ -20,7 +20,7 @@ from tiny_testset import program, write_items
 
 Quieten = Callable[..., Result]
 RATE = 16_000
-QUICK = ("--metric", "snr_db", "--metric", "si_sdr_db", "--workers", "1")
+QUICK = ("--metric", "snr_db,si_sdr_db", "--workers", "1")
 COPY = "shutil.copy(args[0], args[1])\n"
 
 

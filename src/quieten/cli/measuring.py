@@ -43,7 +43,7 @@ Commands = Annotated[
     ),
 ]
 Metrics = Annotated[
-    Texts, typer.Option(metavar="NAME", help="Only this metric; repeatable. Default: all.")
+    Texts, typer.Option(metavar="NAME", help="Only these: stoi,pesq_nb; repeatable. Default: all.")
 ]
 Where = Annotated[Texts, typer.Option(metavar="COLUMN=VALUE", help="Only these items; repeatable.")]
 By = Annotated[
@@ -115,7 +115,7 @@ def evaluate(
         items=tuple(items),
         systems=systems,
         out=out or Path("evaluations", testset.resolve().stem),
-        metrics=tuple(metric or METRICS),
+        metrics=tuple(name for text in metric or [] for name in text.split(",")) or tuple(METRICS),
         workers=workers or os.cpu_count() or 1,
         align=align,
         testset=testset.resolve().name,
