@@ -27,7 +27,7 @@ from quieten.reproduce.rows import Pair, Row, measure
 from quieten.reproduce.vqvae_unet import CONDITIONS, SAMPLE_RATE
 
 PAGE = HERE.parent / "docs" / "models.md"
-CLIPS = 12
+CLIPS = 10
 
 OURS, PAPER = "vqvae_unet", "vqvae_unet_paper"
 SHARED = {"threads": "1", "data.lint": "false", "validation.items": "2"} | {
@@ -35,13 +35,13 @@ SHARED = {"threads": "1", "data.lint": "false", "validation.items": "2"} | {
 }
 COMMON = {
     OURS: {
-        "steps": "140",
+        "steps": "100",
         "data.batch_size": "6",
-        "model.quantize_from_step": "40",
+        "model.quantize_from_step": "30",
         "optimizer.warmup_steps": "20",
         "optimizer.ema_decay": "0.95",
     },
-    PAPER: {"steps": "120", "model.width": "8", "data.batch_size": "8"},
+    PAPER: {"steps": "80", "model.width": "8", "data.batch_size": "8"},
 }
 """Family -> settings of all its variants: small enough for a minute of one processor each."""
 
