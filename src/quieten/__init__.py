@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time __getattr__
     from quieten.denoise import Denoiser as Denoiser
     from quieten.denoise import Stream as Stream
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 __all__ = ["Denoiser", "Stream", "__version__", "read_audio", "write_audio"]
 
 _HOMES = {

@@ -176,3 +176,21 @@ def test_a_family_of_the_future_is_explained(tmp_path: Path, tiny) -> None:
     save_checkpoint(tmp_path / "best.safetensors", {"x": torch.zeros(1)}, numbers)
     with pytest.raises(ConfigError, match="unknown family later"):
         exporter.main(tmp_path, tmp_path / "x.onnx", None)
+
+
+def test_weights_alone_are_half_as_large_and_nearly_the_same(run_dir, exported, tmp_path) -> None:
+    whole, half = (
+        exporter.main(run_dir[0], tmp_path / f"{name}.safetensors", None, half=name == "half")
+        for name in ("whole", "half")
+    )
+    assert whole.parameters == half.parameters == exported.parameters
+    assert half.size_bytes < 0.65 * whole.size_bytes and half.largest_difference is None
+    assert not (tmp_path / "half.onnx").exists()
+    theirs = load_checkpoint(half.path)[0]
+    for name, value in load_checkpoint(whole.path)[0].items():
+        torch.testing.assert_close(theirs[name].to(value.dtype), value, atol=1e-4, rtol=1e-3)
+
+
+def test_half_is_refused_for_onnx(run_dir, tmp_path) -> None:
+    with pytest.raises(ConfigError, match=r"name a \.safetensors file, not x\.onnx"):
+        exporter.main(run_dir[0], tmp_path / "x.onnx", None, half=True)

@@ -38,11 +38,18 @@ def export(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A folder of `train`.")],
     out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.onnx")],
     name: Annotated[str | None, typer.Option(help="The name of the model.")] = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="FILE.safetensors, weights alone, in float16.")
+    ] = False,
 ) -> None:
-    """Export a trained model to ONNX and prove that it does the same (needs quieten[train])."""
+    """Export a trained model to ONNX and prove that it does the same (needs quieten[train]).
+
+    With FILE.safetensors: its weights alone, which need torch.
+    """
     with extra_train("export"):
         from quieten.training import export as exporter
 
-        made = exporter.main(run_dir, out, name)
-    size = f"{made.parameters} parameters  {made.size_bytes / 1e6:.2f} MB"
-    say(f"{made.path}  {size}  largest difference to torch {made.largest_difference:.1e}")
+        made = exporter.main(run_dir, out, name, half)
+    difference = made.largest_difference
+    text = f"{made.path}  {made.parameters} parameters  {made.size_bytes / 1e6:.2f} MB"
+    say(text if difference is None else f"{text}  largest difference to torch {difference:.1e}")

@@ -34,25 +34,28 @@ LARGEST_DIFFERENCE = 1e-4
 
 @dataclass(frozen=True)
 class Export:
-    """What came out: the file, and how far it is from torch."""
+    """What came out: the file, and how far ONNX Runtime is from torch; None for weights alone."""
 
     path: Path
     parameters: int
     size_bytes: int
-    largest_difference: float
+    largest_difference: float | None
 
 
-def main(run_dir: Path, out: Path, name: str | None) -> Export:
+def main(run_dir: Path, out: Path, name: str | None, half: bool = False) -> Export:
     """Writes the best weights of a run as ONNX, checked against torch, and as safetensors.
 
     Args:
         run_dir: a run folder (its best checkpoint is taken), or a checkpoint file.
-        out: the .onnx file.
+        out: the .onnx file; a .safetensors file gets the weights alone.
         name: what the model calls itself; the stem of `out` if None.
+        half: weights alone in float16, to be compared with rather than to go on from.
 
-    Raises: ConfigError if there is no run, or its family has no ONNX form; ModelError if ONNX
-        Runtime disagrees with torch.
+    Raises: ConfigError if there is no run, its family has no ONNX form, or `half` and the suffix
+        disagree; ModelError if ONNX Runtime disagrees with torch.
     """
+    if half and out.suffix != ".safetensors":
+        raise ConfigError(f"--half is for weights alone: name a .safetensors file, not {out.name}")
     checkpoint = run_dir if run_dir.is_file() else run_dir / "best.safetensors"
     _, numbers = load_checkpoint(checkpoint)
     config = checked_section(TrainConfig, numbers["config"] | {"device": "cpu"})
@@ -60,6 +63,9 @@ def main(run_dir: Path, out: Path, name: str | None) -> Export:
         raise ConfigError(f"{checkpoint}: unknown family {config.family}: update quieten")
     family = FAMILIES[config.family](config)
     restore(family.updaters, checkpoint)
+    if out.suffix == ".safetensors":
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return save_weights(family, config, out, half)
     exportable = family.exportable()
     made = export(exportable, out, describe(config, exportable, name or out.stem, numbers["step"]))
     if isinstance(exportable, WaveformExportable):  # the data said some of its settings
@@ -68,14 +74,26 @@ def main(run_dir: Path, out: Path, name: str | None) -> Export:
     return made
 
 
-def save_weights(family: Family, config: TrainConfig, path: Path) -> None:
-    """Writes the averaged weights of all networks, from which `start_from` fine-tunes."""
+def save_weights(family: Family, config: TrainConfig, path: Path, half: bool = False) -> Export:
+    """Writes the averaged weights of all networks, from which `start_from` fine-tunes.
+
+    Args:
+        family: that was trained.
+        config: of its run.
+        path: the file.
+        half: matrices in float16; what statistics count stays as it is.
+    """
     weights = {
         f"{name}/{key}": value
         for name, updater in family.updaters.items()
         for key, value in updater.averaged.state_dict().items()
     }
+    if half:
+        weights = {k: v.half() if v.ndim > 1 else v for k, v in weights.items()}
     save_checkpoint(path, weights, {"family": config.family, "model": config.model})
+    nets = [updater.averaged for updater in family.updaters.values()]
+    parameters = sum(p.numel() for net in nets for p in net.parameters())
+    return Export(path, parameters, path.stat().st_size, None)
 
 
 def describe(

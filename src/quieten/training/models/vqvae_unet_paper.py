@@ -8,7 +8,7 @@ the authors' code does otherwise than their text is a setting: `parts`, `code_or
 of `loss`.
 
 Such frames (519 samples, every 31) are none of `quieten.stft`, so there is no ONNX form: reproduce
-takes the checkpoint.
+takes the weights.
 
 Letters: B batch, P pieces, T samples, N frames, F frequency bins, C channels, D code dimension.
 """
@@ -227,8 +227,8 @@ class VQVAEUNetPaper:
     def exportable(self) -> Exportable:
         """Raises ConfigError: the runtime has no such frames."""
         raise ConfigError(
-            "vqvae_unet_paper has no ONNX form, since the runtime has no such frames: give "
-            "`quieten reproduce` the checkpoint, or train vqvae_unet"
+            "vqvae_unet_paper has no ONNX form, since the runtime has no such frames: export to a "
+            ".safetensors file for `quieten reproduce`, or train vqvae_unet"
         )
 
     def scale(self, net: nn.Module, spectrogram: Tensor) -> tuple[Tensor, Tensor]:
