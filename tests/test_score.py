@@ -179,4 +179,4 @@ def test_the_score_follows_pesq_on_real_speech(shared_data):
         for sound in (noisy, denoiser(noisy, rate)):
             scores.append(scorer(sound, rate).value)
             qualities.append(pesq_wb(sound, clean, rate))
-    assert spearmanr(scores, qualities).statistic > 0.7  # 0.86 over 180; 36 vary by +-0.1
+    assert spearmanr(scores, qualities).statistic > 0.7  # 0.84 over 180; 36 vary by +-0.1
