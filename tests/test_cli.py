@@ -216,7 +216,7 @@ def test_export_hands_on_what_it_was_given(quieten: Quieten, training: FakeTrain
     result = quieten("export", "run", "-o", "new.onnx", "--name", "new")
     parity = "largest difference to torch 2.5e-07"
     assert result.stdout == f"new.onnx  7 parameters  1.50 MB  {parity}\n"
-    assert training.called == (Path("run"), Path("new.onnx"), "new")
+    assert training.called == (Path("run"), Path("new.onnx"), "new", False)
 
 
 def test_errors_of_training_are_one_line(
