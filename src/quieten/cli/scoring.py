@@ -51,7 +51,7 @@ def score(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge speech without its clean original: higher is cleaner, clean speech has 0.6 to 0.9."""
+    """Judge speech without its clean original: higher is cleaner, clean speech has 0.4 to 0.7."""
     from quieten.score import Scorer
 
     if plot and plot.suffix.lower() != ".png":
