@@ -178,7 +178,7 @@ def test_a_family_of_the_future_is_explained(tmp_path: Path, tiny) -> None:
         exporter.main(tmp_path, tmp_path / "x.onnx", None)
 
 
-def test_weights_alone_in_float16_are_smaller_and_nearly_the_same(run_dir, exported, tmp_path) -> None:
+def test_weights_alone_in_float16_are_smaller_and_alike(run_dir, exported, tmp_path) -> None:
     whole, half = (
         exporter.main(run_dir[0], tmp_path / f"{name}.safetensors", None, half=name == "half")
         for name in ("whole", "half")
