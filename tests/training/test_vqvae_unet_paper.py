@@ -198,7 +198,7 @@ def test_every_ablation_changes_the_result():
 
 def test_there_is_no_onnx_but_the_checkpoint_opens(tmp_path):
     family = trained()
-    with pytest.raises(ConfigError, match="checkpoint"):
+    with pytest.raises(ConfigError, match="no ONNX form"):
         family.exportable()
     config = load_config("vqvae_unet_paper", SMALL)
     save(family.updaters, tmp_path / "best.safetensors", config, 12, 0.5)
