@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -20,9 +20,10 @@ import numpy as np
 
 from quieten.audio import AudioReader, AudioWriter
 from quieten.denoise import Denoiser, Samples
-from quieten.errors import AudioError
+from quieten.errors import AudioError, ConfigError
 from quieten.formats import AudioInfo
 from quieten.plan import PIPE, Job, Settings, refuse_loss
+from quieten.restore import TASKS, Restorer
 from quieten.runtime import available, available_waveform
 from quieten.signals import SignalDenoiser, is_signal_model
 from quieten.tabular.table import is_table, read_table, writing
@@ -61,14 +62,27 @@ class Result:
         return self.elapsed_s / max(self.duration_s, 1e-9)
 
 
-def _denoiser(settings: Settings) -> Denoiser | SignalDenoiser:
+Worker = Denoiser | SignalDenoiser | Restorer
+
+
+def _denoiser(settings: Settings) -> Worker:
     """The denoiser, loaded once for all files of a run; anew if the model's file has changed."""
-    path = (available() | available_waveform()).get(settings.model, Path(settings.model))
+    name = settings.model or TASKS.get(settings.task or "", "")
+    path = (available() | available_waveform()).get(name, Path(name))
     return _load(settings, path, path.stat().st_mtime_ns if path.is_file() else 0)
 
 
 @lru_cache(maxsize=2)
-def _load(settings: Settings, path: Path, changed_ns: int) -> Denoiser | SignalDenoiser:
+def _load(settings: Settings, path: Path, changed_ns: int) -> Worker:
+    if settings.task is not None:
+        return Restorer(
+            settings.task,
+            model=settings.model or None,
+            rate=settings.rate,
+            strength_db=settings.attenuation_limit_db,
+            threads=settings.threads,
+            window_batch=settings.window_batch,
+        )
     if is_signal_model(settings.model):
         return SignalDenoiser(
             settings.model,
@@ -93,11 +107,18 @@ def check(settings: Settings) -> None:
     _denoiser(settings)
 
 
-def denoise_file(job: Job, progress: Progress | None = None) -> Result:
+def denoise_file(
+    job: Job, progress: Progress | None = None, worker: Worker | None = None
+) -> Result:
     """Denoises one sound in blocks, or one table at once, and returns what became of it.
 
     The results appear under their names only when they are whole; after an error or Ctrl-C
     there is no trace of them.
+
+    Args:
+        job: what to do.
+        progress: told how far it is.
+        worker: what does it, in the place of what the settings of the job name.
 
     Raises:
         AudioError: the input cannot be read or the output not be written.
@@ -105,7 +126,7 @@ def denoise_file(job: Job, progress: Progress | None = None) -> Result:
     """
     began = time.perf_counter()
     refuse_loss(job)
-    denoiser = _denoiser(job.settings)
+    denoiser = worker or _denoiser(job.settings)
     if job.source is not None and is_table(job.source):
         return _denoise_table(job, denoiser, began)
     if job.settings.columns is not None:
@@ -114,7 +135,7 @@ def denoise_file(job: Job, progress: Progress | None = None) -> Result:
         source = stack.enter_context(_open_source(job))
         stream = denoiser.stream(source.info.sample_rate, source.info.channels)
         blocks = _not_empty(source.blocks(stream.block_length))
-        sinks = _Sinks(job, source.info, stack)
+        sinks = _Sinks(job, source.info, _output_info(denoiser, source.info), stack)
         for block in blocks:
             sinks.put(block, stream.feed(block))
             if progress:
@@ -123,6 +144,14 @@ def denoise_file(job: Job, progress: Progress | None = None) -> Result:
         with _writing(job):
             stack.close()  # the results get their final names
     return sinks.result(time.perf_counter() - began, source.non_finite())
+
+
+def _output_info(worker: Worker, info: AudioInfo) -> AudioInfo:
+    """What the result is to be like: as the input, but perhaps at another rate."""
+    if not isinstance(worker, Restorer):
+        return info
+    rate = worker.output_rate(info.sample_rate)
+    return replace(info, sample_rate=rate, frames=-(-info.frames * rate // info.sample_rate))
 
 
 @dataclass(frozen=True)
@@ -164,7 +193,9 @@ class _Sinks:
     The stream's output lags behind its input, so the input waits here for its output.
     """
 
-    def __init__(self, job: Job, info: AudioInfo, stack: ExitStack) -> None:
+    def __init__(self, job: Job, source: AudioInfo, info: AudioInfo, stack: ExitStack) -> None:
+        if job.residual is not None and source.sample_rate != info.sample_rate:
+            raise ConfigError("another rate leaves no residual: leave --rate or --residual out")
         self._job, self._info = job, info
         with _writing(job):
             self._output = stack.enter_context(_writer(job.target, info))
@@ -172,27 +203,28 @@ class _Sinks:
                 None if job.residual is None else stack.enter_context(_writer(job.residual, info))
             )
         self._waiting: Samples = np.zeros((info.channels, 0), np.float32)  # (C, T)
-        self._frames, self._peak = 0, 0.0
+        self._frames_before, self._frames, self._peak = 0, 0, 0.0
         self._energy_before, self._energy_after = 0.0, 0.0
 
     def put(self, block: Samples, denoised: Samples) -> None:
         """Takes the next block of the input, (C, T), and what the stream gave for it."""
-        self._waiting = np.concatenate([self._waiting, block], axis=1)
         length = denoised.shape[1]
-        original, self._waiting = self._waiting[:, :length], self._waiting[:, length:]
         with _writing(self._job):
             stored = self._output.write(denoised)
             if self._residual is not None:
+                self._waiting = np.concatenate([self._waiting, block], axis=1)
+                original, self._waiting = self._waiting[:, :length], self._waiting[:, length:]
                 self._residual.write(original - stored)
+        self._frames_before += block.shape[1]
         self._frames += length
-        self._peak = max(self._peak, float(np.abs(original).max(initial=0.0)))
-        self._energy_before += float(np.square(original, dtype=np.float64).sum())
+        self._peak = max(self._peak, float(np.abs(block).max(initial=0.0)))
+        self._energy_before += float(np.square(block, dtype=np.float64).sum())
         self._energy_after += float(np.square(stored, dtype=np.float64).sum())
 
     def result(self, elapsed_s: float, non_finite: int) -> Result:
         """The account of the job, once the writers are closed."""
         job, info = self._job, self._info
-        samples = self._frames * info.channels
+        samples = self._frames_before * info.channels
         return Result(
             source=job.name,
             target=PIPE if job.target is None else str(job.target),
@@ -201,7 +233,7 @@ class _Sinks:
             channels=info.channels,
             frames=self._frames,
             level_before_dbfs=_dbfs(self._energy_before / samples),
-            level_after_dbfs=_dbfs(self._energy_after / samples),
+            level_after_dbfs=_dbfs(self._energy_after / (self._frames * info.channels)),
             elapsed_s=elapsed_s,
             warnings=tuple(self._warnings(non_finite)),
         )
@@ -239,7 +271,7 @@ def _writing(job: Job) -> Iterator[None]:
         raise AudioError(f"{target}: cannot be written ({reason}): {remedy}") from error
 
 
-def _denoise_table(job: Job, denoiser: Denoiser | SignalDenoiser, began: float) -> Result:
+def _denoise_table(job: Job, denoiser: Worker, began: float) -> Result:
     """Does a job whose files are tables."""
     assert job.source is not None and job.target is not None  # tables do not go through pipes
     if not isinstance(denoiser, SignalDenoiser):

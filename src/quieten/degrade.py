@@ -1,4 +1,4 @@
-"""What can happen to a recording: each degradation takes (waveform, sample_rate, rng).
+"""What can happen to a recording; most functions take (waveform, sample_rate, rng).
 
 Parameters are drawn from the generator that is passed in, so a degradation is a pure function of
 its arguments. Waveforms are float32 (T,). `add_noise` and `reverberate` need a second sound;
@@ -6,6 +6,7 @@ its arguments. Waveforms are float32 (T,). `add_noise` and `reverberate` need a 
 an encoder is in `quieten.testsets.codecs`.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,12 @@ import soxr
 from numpy.typing import NDArray
 
 Waveform = NDArray[np.float32]
-Degradation = Callable[[Waveform, int, np.random.Generator], Waveform]
+
+FILTERS = {"sinc": "VHQ", "usual": "HQ", "gentle": "LQ"}
+"""Resampling filters of `sample`, as soxr has them: linear phase, in the order of their slopes."""
+
+SLOPES = {"whitenoise": 0.0, "pinknoise": 0.5, "brownnoise": 1.0}
+"""Exponent of 1/f by which the amplitude of a noise falls."""
 
 EARLY_S = 0.05
 """Reflections within this time after the direct sound help listeners: they stay in the target."""
@@ -197,8 +203,53 @@ def change_speed(waveform: Waveform, factor: float) -> Waveform:
     return result.astype(np.float32, copy=False)
 
 
-DEGRADATIONS: dict[str, Degradation] = {
-    "equalize": equalize,
-    "band_limit": band_limit,
-    "clip": clip,
-}
+def through_rate(
+    waveform: Waveform, sample_rate: int, low_hz: float, filter_name: str = "usual"
+) -> Waveform:
+    """Returns the sound after a stay at a lower rate, in phase; the same where it is not lower."""
+    if low_hz >= sample_rate:
+        return waveform
+    quality = FILTERS[filter_name]
+    low = soxr.resample(waveform, sample_rate, low_hz, quality=quality)
+    up: Waveform = soxr.resample(low, low_hz, sample_rate, quality=quality)
+    return fit_length(up.astype(np.float32, copy=False), waveform.size)
+
+
+def make_noise(colour: str, length: int, sample_rate: int, rng: np.random.Generator) -> Waveform:
+    """Returns noise of RMS 1: a name of `SLOPES`, tpdfnoise, or anynoise for some slope."""
+    if colour == "tpdfnoise":
+        triangular = rng.random(length) + rng.random(length) - 1  # variance 1/6
+        return (triangular * math.sqrt(6)).astype(np.float32)
+    slope = rng.uniform(-0.1, 1.0) if colour == "anynoise" else SLOPES[colour]
+    white = rng.standard_normal(length, dtype=np.float32)
+    if slope == 0.0:
+        return white
+    size = fft_size(length)
+    lowest_hz = max(20.0, sample_rate / size)
+    hz = np.maximum(np.fft.rfftfreq(size, 1 / sample_rate), lowest_hz)
+    spectrum = np.fft.rfft(rng.standard_normal(size)) * hz**-slope
+    noise = np.fft.irfft(spectrum, size)[:length]
+    return (noise / max(float(np.sqrt(np.mean(noise**2))), 1e-12)).astype(np.float32)
+
+
+def direct_and_tail(response: Waveform, sample_rate: int, drr_db: float | None = None) -> Waveform:
+    """Returns a room response whose direct sound passes everything as it is.
+
+    The 2.5 ms from the peak on are the direct sound and become one sample of their energy, scaled
+    to 1: what loudspeaker and microphone did to it is no reverberation. The rest is the room.
+
+    Args:
+        drr_db: energy of the direct sound over that of the rest, dB; None: as it is.
+    """
+    peak = int(np.argmax(np.abs(response)))
+    length = max(1, round(0.0025 * sample_rate))
+    direct, tail = response[peak : peak + length], response[peak + length :]
+    energy = float(np.square(direct, dtype=np.float64).sum())
+    scale = math.copysign(1 / math.sqrt(max(energy, 1e-12)), float(response[peak]))
+    if drr_db is not None:
+        tail_energy = float(np.square(tail, dtype=np.float64).sum())
+        scale = math.copysign(math.sqrt(10 ** (-drr_db / 10) / max(tail_energy, 1e-12)), scale)
+    made = np.zeros(length + tail.size, np.float32)
+    made[0] = 1
+    made[length:] = scale * tail
+    return made

@@ -126,6 +126,7 @@ class Stream:
         attenuation_limit_db: how much noise may be removed, dB; None: no limit, 0: none at all.
         channels: "linked" gives all channels one mask and keeps the image; "separate" does not.
         threads: threads of the model.
+        window_batch: windows in one call of a model that has windows; the samples are the same.
 
     Attributes:
         latency: samples at `sample_rate` that may be missing from the output.
@@ -146,8 +147,11 @@ class Stream:
         attenuation_limit_db: float | None = None,
         channels: Channels = "linked",
         threads: int = 1,
+        window_batch: int = 1,
     ) -> None:
         _check_settings(attenuation_limit_db, channels)
+        if window_batch < 1:
+            raise ConfigError(f"a window batch of {window_batch}: use 1 or more")
         if not 1 <= n_channels <= MAX_CHANNELS:
             raise AudioError(f"{n_channels} channels: quieten takes 1 to {MAX_CHANNELS}")
         self._model = _loaded(model, threads)
@@ -157,12 +161,17 @@ class Stream:
         self.sample_rate = sample_rate
         latency = info.latency_hops * grid.hop
         self.latency = 0 if self._bypass else latency
-        self.block_length = max(1, MAX_FRAMES // n_channels) * grid.hop
+        frames = max(1, MAX_FRAMES // n_channels)
+        if window_batch > 1:
+            frames = max(frames, window_batch * (info.window_frames - 2 * info.margin_frames))
+        self.block_length = frames * grid.hop
         self._masker = make_masker(
             self._model,
             grid,
-            batch=n_channels if channels == "separate" else 1,
+            # what is added to one channel is not what another one lacks
+            batch=n_channels if channels == "separate" or info.restores else 1,
             removable=1.0 - _limit_gain(attenuation_limit_db),
+            at_once=window_batch,
         )
         self._analysis = StreamingSTFT(grid.n_fft, grid.hop, n_channels)
         self._synthesis = StreamingISTFT(grid.n_fft, grid.hop, n_channels)

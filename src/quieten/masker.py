@@ -2,6 +2,7 @@
 
 `Masker` asks models that know the past only, frames as they come; `WindowMasker` asks models that
 look ahead, window by window (`windows.py`). Both give the same for frames fed in any amounts.
+What a model that restores adds goes the same way: it is removed with its sign turned.
 Letters: C channels, B signals the model sees (1 or C), N frames, F bins, M its bins.
 """
 
@@ -70,31 +71,38 @@ class Masker:
         return seen
 
     def _answer(self, seen: Spectrogram) -> Spectrogram:
-        """Returns the model's mask (B, N, M)."""
+        """Returns the model's mask (B, N, M, 1), with what it adds (B, N, M, 2)."""
         view = seen.view(np.float32).reshape(*seen.shape, 2)  # (B, N, M, 2)
         answer, self._state = self._model.run(view, self._state)
-        mask: Spectrogram = answer.view(np.complex64)[..., 0]
-        return mask
+        values: Spectrogram = answer.view(np.complex64)
+        return values
 
-    def _remove(self, spectra: Spectrogram, seen: Spectrogram, mask: Spectrogram) -> None:
+    def _remove(self, spectra: Spectrogram, seen: Spectrogram, answer: Spectrogram) -> None:
         """Turns spectra (C, N, F) into those of the part to be removed, in place."""
         shared, n_model = self._grid.shared, self._grid.model_bins
+        mask = answer[..., 0]
         if self._grid.n_bins > n_model:
             gain = guided_gain(seen, mask, self._grid.guide)[..., None]  # (B, N, 1)
             fading = mask[..., self._grid.guide.stop :]  # no step where the model's band ends
             fading += self._fade * (gain - fading)
             spectra[..., n_model:] *= (1 - gain) * self._removable
         spectra[..., :shared] *= (1 - mask[..., :shared]) * self._removable
+        if answer.shape[-1] > 1:
+            spectra[..., :shared] -= answer[..., :shared, 1] * (self._removable / self._scale)
 
 
 class WindowMasker(Masker):
     """Asks a model that looks ahead, a window at a time.
 
-    Args: as for `Masker`; the model names its window.
+    Args: as for `Masker`; the model names its window. `at_once` signals and windows of equal
+        length are in one call of the model, which changes nothing but memory and time.
     """
 
-    def __init__(self, model: MaskModel, grid: Grid, batch: int, removable: float) -> None:
+    def __init__(
+        self, model: MaskModel, grid: Grid, batch: int, removable: float, at_once: int = 1
+    ) -> None:
         info = model.info
+        self._at_once = at_once
         self._windows = StreamingWindows(info.window_frames, info.margin_frames)
         super().__init__(model, grid, batch, removable)
 
@@ -105,22 +113,36 @@ class WindowMasker(Masker):
 
     def feed(self, spectra: Spectrogram) -> list[Spectrogram]:
         """Returns spectra (C, N, F) of the part to be removed, in turn, as far as it is known."""
-        return [self._removed(window) for window in self._windows.feed(spectra)]
+        return self._removed(self._windows.feed(spectra))
 
     def flush(self) -> list[Spectrogram]:
         """Returns spectra (C, N, F) of the rest of what is to be removed, in turn."""
-        return [self._removed(window) for window in self._windows.flush()]
+        return self._removed(self._windows.flush())
 
-    def _removed(self, window: Window) -> Spectrogram:
-        seen = self._seen(window.spectra)
-        # one signal at a time: a window is long, and there may be many channels
-        mask = np.concatenate([self._answer(signal[None])[:, window.kept] for signal in seen])
-        removed = window.spectra[:, window.kept].copy()
-        self._remove(removed, seen[:, window.kept], mask)
-        return removed
+    def _removed(self, windows: list[Window]) -> list[Spectrogram]:
+        together = max(1, self._at_once // self._batch)
+        parts = []
+        for start in range(0, len(windows), together):  # all but the last of a sound are equal
+            group = windows[start : start + together]
+            seen = np.concatenate([self._seen(window.spectra) for window in group])
+            answers = [
+                self._answer(seen[i : i + self._at_once])
+                for i in range(0, len(seen), self._at_once)
+            ]
+            by_window = np.split(np.concatenate(answers), len(group))
+            for window, view, answer in zip(
+                group, np.split(seen, len(group)), by_window, strict=True
+            ):
+                part = window.spectra[:, window.kept].copy()
+                self._remove(part, view[:, window.kept], answer[:, window.kept])
+                parts.append(part)
+        return parts
 
 
-def make_masker(model: MaskModel, grid: Grid, batch: int, removable: float) -> Masker:
-    """Returns the masker that the model needs; the arguments are those of `Masker`."""
-    kind = WindowMasker if model.info.window_frames else Masker
-    return kind(model, grid, batch, removable)
+def make_masker(
+    model: MaskModel, grid: Grid, batch: int, removable: float, at_once: int = 1
+) -> Masker:
+    """Returns the masker that the model needs; the arguments are those of `WindowMasker`."""
+    if model.info.window_frames:
+        return WindowMasker(model, grid, batch, removable, at_once)
+    return Masker(model, grid, batch, removable)

@@ -31,6 +31,9 @@ class Settings:
     attenuation_limit_db: float | None = None
     channels: Channels = "linked"
     threads: int = 1
+    task: str | None = None  # a key of `restore.TASKS`; None: denoise only, `model` says how
+    rate: int | None = None  # of the restored sound, Hz; None: what the task wants
+    window_batch: int = 1  # windows of a restoring model in one call
     columns: tuple[str, ...] | None = None  # of tables, by heading or number; None: all signals
     fill: bool = False  # interpolate where a table lacks values or even steps
 

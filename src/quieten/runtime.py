@@ -1,10 +1,10 @@
 """Runs models: one ONNX file holds weights, settings and licence, one class runs them all.
 
 What a file must hold: the input `spectrum` and the output `mask`, both (B, N, F, 2), the real
-view of complex spectra; for each name in its list of states an input `state_*` and an output
-`state_*_out`; and the settings of `ModelInfo` as metadata. How frames are made is in `stft.py`.
-A model that looks ahead has no states and names its window; how sound is cut into windows is in
-`windows.py`.
+view of complex spectra, or of a model that restores (B, N, F, 4), see `Model.run`; for each name
+in its list of states an input `state_*` and an output `state_*_out`; and the settings of
+`ModelInfo` as metadata. How frames are made is in `stft.py`. A model that looks ahead has no
+states and names its window; how sound is cut into windows is in `windows.py`.
 """
 
 import json
@@ -48,6 +48,7 @@ class ModelInfo:
         size_bytes: its size.
         window_frames: frames that a model which looks ahead sees at once; 0: only the past.
         margin_frames: of them, those on each side whose masks lack context and are not used.
+        restores: it adds to a sound what was lost, beside its mask.
     """
 
     name: str
@@ -64,6 +65,7 @@ class ModelInfo:
     size_bytes: int
     window_frames: int = 0
     margin_frames: int = 0
+    restores: bool = False
 
     @property
     def latency_hops(self) -> int:
@@ -99,7 +101,10 @@ class MaskModel(Protocol):
         """Returns the state, by name, of `batch` signals before their first frame."""
 
     def run(self, spectrum: Array, state: State) -> tuple[Array, State]:
-        """Returns the complex mask (B, N, F, 2) for N frames and the state after them."""
+        """Returns the complex mask (B, N, F, 2) for N frames and the state after them.
+
+        A model that restores returns (B, N, F, 4): behind the mask, the spectrum to be added.
+        """
 
 
 class Model:
@@ -142,6 +147,9 @@ class Model:
     def run(self, spectrum: Array, state: State) -> tuple[Array, State]:
         """Returns the complex mask for N frames and the state after them.
 
+        A model that restores sees the frames and, behind them, what `rectify` makes of them; it
+        returns (B, N, F, 4): behind the mask, the spectrum to be added.
+
         Args:
             spectrum: (B, N, F, 2) float32, the real view of the spectra, N >= 1.
             state: from `initial_state` or from the call for the frames before.
@@ -149,12 +157,27 @@ class Model:
         Raises:
             ModelError: the model gave NaN or infinity.
         """
+        if self.info.restores:
+            spectrum = np.concatenate([spectrum, rectify(spectrum, self.info.n_fft)], axis=-1)
         mask, *states = self._session.run(self._outputs, {"spectrum": spectrum, **state})
         if not np.isfinite(mask).all():
             raise ModelError(
                 f"model {self.info.name!r} gave values that are no numbers: use another model"
             )
         return mask, dict(zip(self.info.states, states, strict=True))
+
+
+def rectify(spectrum: Array, n_fft: int) -> Array:
+    """Returns the spectra (B, N, F, 2) of frames without their signs.
+
+    The window is nowhere negative, so these are the frames of the rectified sound: it has the
+    harmonics that the sound itself may lack.
+
+    Args: spectrum (B, N, F, 2), the real view of the spectra of frames of `n_fft` samples.
+    """
+    frames = np.fft.irfft(np.ascontiguousarray(spectrum).view(np.complex64)[..., 0], n_fft)
+    rectified = np.fft.rfft(np.abs(frames)).astype(np.complex64, copy=False)
+    return rectified.view(np.float32).reshape(*rectified.shape, 2)
 
 
 def available() -> dict[str, Path]:
@@ -261,6 +284,7 @@ def read_info(path: Path, metadata: dict[str, str]) -> ModelInfo:
             size_bytes=path.stat().st_size,
             window_frames=int(metadata.get("window_frames", 0)),
             margin_frames=int(metadata.get("margin_frames", 0)),
+            restores=metadata.get("restores") == "1",
         )
         _check_window(info)
         return info

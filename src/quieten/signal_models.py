@@ -11,7 +11,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 import numpy as np
 
@@ -97,6 +97,17 @@ def read_signal_info(path: Path, metadata: dict[str, str]) -> SignalInfo:
             f"{path}: broken metadata ({type(error).__name__}: {error}): export it again"
         ) from error
     return info
+
+
+class WaveformModel(Protocol):
+    """What a `SignalStream` works with: windows in, windows out."""
+
+    @property
+    def info(self) -> SignalInfo:
+        """Rate, window and phase."""
+
+    def run(self, waveform: Array) -> Array:
+        """Returns the windows (B, W) of what (B, W) become."""
 
 
 class SignalModel:

@@ -17,13 +17,20 @@ from numpy.typing import NDArray
 
 from quieten.errors import AudioError, ConfigError
 from quieten.runtime import Array
-from quieten.signal_models import SignalInfo, SignalModel, is_signal_model, load_signal_model
+from quieten.signal_models import (
+    SignalInfo,
+    SignalModel,
+    WaveformModel,
+    is_signal_model,
+    load_signal_model,
+)
 
 __all__ = [
     "SignalDenoiser",
     "SignalInfo",
     "SignalModel",
     "SignalStream",
+    "WaveformModel",
     "check_rate",
     "denoise_signal",
     "is_signal_model",
@@ -125,7 +132,7 @@ class SignalStream:
         block_length: a good number of samples for a block.
     """
 
-    def __init__(self, model: SignalModel, n_channels: int, removable: float = 1.0) -> None:
+    def __init__(self, model: WaveformModel, n_channels: int, removable: float = 1.0) -> None:
         window, is_any = model.info.window, model.info.phase == "any"
         self._model, self._n_channels, self._removable = model, n_channels, removable
         self._window, self._hop = window, max(1, window // OVERLAP) if is_any else window

@@ -4,9 +4,17 @@ Importing the modules adds their verbs to `app`, in the order of the help. Heavy
 the functions, so that help and completion come at once.
 """
 
+from quieten.cli import (
+    degrading,
+    denoising,
+    inspecting,
+    measuring,
+    reproducing,
+    restoring,
+    scoring,
+    training,
+)  # isort: skip
 from quieten.cli.console import app
-
-from quieten.cli import denoising, inspecting, degrading, measuring, scoring, reproducing, training  # isort: skip
 
 __all__ = [
     "app",
@@ -15,6 +23,7 @@ __all__ = [
     "inspecting",
     "measuring",
     "reproducing",
+    "restoring",
     "scoring",
     "training",
 ]

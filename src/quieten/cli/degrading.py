@@ -51,6 +51,14 @@ def degrade(
         str | None,
         typer.Option(metavar="NAME[:KBPS]", help="mp3, opus, vorbis, gsm, mulaw or alaw."),
     ] = None,
+    preprocessing: Annotated[
+        str,
+        typer.Option(
+            metavar="STEPS",
+            help='A pipeline, such as "sample 5000 10000, whitenoise 0 0.01, reverb 10000"; '
+            "--noise and --rir name what its steps noise and reverb take.",
+        ),
+    ] = "",
     seconds: Annotated[
         float | None, typer.Option(help="Cut or join to this length. Default: whole files.")
     ] = None,
@@ -72,6 +80,7 @@ def degrade(
         clip_db=clip,
         telephone=telephone,
         codec=codec,
+        preprocessing=preprocessing,
         seconds=seconds,
     )
     items = write_mixtures(recipe, output, overwrite=overwrite)
@@ -93,7 +102,7 @@ def make_recipe(
     from quieten.testsets.recipes import Recipe
 
     levels = tuple(_decibels(text) for option in snr or [] for text in option.split(","))
-    if noise and not levels:
+    if noise and not levels and not more.get("preprocessing"):
         raise ConfigError("noise without a level: add --snr, such as --snr 0,5,10")
     if levels and not noise:
         raise ConfigError("--snr without noise: name its folder")

@@ -26,7 +26,7 @@ from quieten.cli.console import (
 from quieten.errors import ConfigError
 
 if TYPE_CHECKING:
-    from quieten.batch import Progress, Result
+    from quieten.batch import Progress, Result, Worker
     from quieten.plan import Failure, Job, Request
 
 
@@ -95,26 +95,37 @@ def denoise(
     names = None if columns is None else tuple(columns.split(","))
     settings = Settings(model, attenuation_limit_db, channels.value, columns=names, fill=fill)
     request = Request(tuple(files), output, residual, overwrite, settings)
-    _run_denoise(request, as_json)
+    run(request, as_json)
 
 
-def _run_denoise(request: "Request", as_json: bool) -> None:
-    """Does all jobs of a request, one after the other; exits with 1 if any of them failed."""
+def run(
+    request: "Request",
+    as_json: bool,
+    worker: "Worker | None" = None,
+    doing: str = "denoising",
+) -> None:
+    """Does all jobs of a request, one after the other; exits with 1 if any of them failed.
+
+    Args:
+        worker: what does them, in the place of what the settings name.
+        doing: the word before the progress bar.
+    """
     from quieten.batch import check, denoise_file
     from quieten.plan import FAILURES, Failure, explain, plan
 
     signal.signal(signal.SIGTERM, stop_on_signal)
-    check(request.settings)
+    if worker is None:
+        check(request.settings)
     jobs, failures = plan(request)
     _refuse_terminal(jobs)
     is_talk = any(job.target is None for job in jobs)  # stdout carries audio: be silent there
     for failure in failures:
         complain(f"{failure.source}: {failure.reason}")
     results: list[Result] = []
-    with _progress(jobs) as advance:
+    with _progress(jobs, doing) as advance:
         for job in jobs:
             try:
-                results.append(denoise_file(job, advance))
+                results.append(denoise_file(job, advance, worker))
             except FAILURES as error:
                 failures.append(Failure(job.name, explain(error, job.name)))
                 complain(f"{job.name}: {failures[-1].reason}")
@@ -136,7 +147,7 @@ def _refuse_terminal(jobs: "Sequence[Job]") -> None:
 
 
 @contextmanager
-def _progress(jobs: "Sequence[Job]") -> "Iterator[Progress | None]":
+def _progress(jobs: "Sequence[Job]", doing: str) -> "Iterator[Progress | None]":
     """A bar with the time left on stderr, if that is a terminal; yields what advances it."""
     if not is_terminal(sys.stderr):
         yield None
@@ -147,7 +158,7 @@ def _progress(jobs: "Sequence[Job]") -> "Iterator[Progress | None]":
 
     lengths = [job.duration_s for job in jobs]  # of pipes and some media files not known
     total = None if None in lengths else sum(length or 0.0 for length in lengths)
-    columns = ("denoising", BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (doing, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     # Lines on stdout go around the bar where both share the terminal, else to their file.
     is_shared = is_terminal(sys.stdout)
     with Bar(

@@ -31,6 +31,7 @@ from quieten.errors import AudioError, ConfigError
 from quieten.sndfile import reason_of
 from quieten.testsets.codecs import round_trip
 from quieten.testsets.pairs import CLEAN_FOLDER, MANIFEST, NOISY_FOLDER, Item, read_testset
+from quieten.testsets.pipeline import degrade, parse_pipeline, rate_of
 from quieten.testsets.recipes import ROLES, Mixture, Recipe, Source, plan_mixtures
 
 EARLY_FOLDER, RECIPE_FILE = "clean_early", "recipe.json"
@@ -45,12 +46,16 @@ _PAUSE = 0.1  # excerpts below this share of the RMS of their file are pauses
 
 @dataclass(frozen=True)
 class Pair:
-    """The sounds of one mixture, (T,) each; `early` where there is a room."""
+    """The sounds of one mixture, (T,) each; `early` where there is a room.
+
+    `drawn` says what a pipeline drew.
+    """
 
     noisy: Waveform
     clean: Waveform
     early: Waveform | None
     sample_rate: int
+    drawn: str = ""
 
     def waveforms(self) -> list[Waveform]:
         """Noisy, clean and, where there is one, early."""
@@ -121,6 +126,8 @@ def mix(mixture: Mixture, recipe: Recipe) -> Pair:
         AudioError: a file cannot be read, or is silent.
     """
     rng = np.random.default_rng(mixture.seed)
+    if recipe.preprocessing:
+        return _through_pipeline(mixture, recipe, rng)
     rate = recipe.sample_rate or probe(mixture.clean[0].path).sample_rate
     if recipe.telephone:
         rate = recipe.sample_rate or _TELEPHONE_RATE
@@ -140,6 +147,32 @@ def mix(mixture: Mixture, recipe: Recipe) -> Pair:
         pair = _through_telephone(pair)
     pair = _within_full_scale(pair)  # codecs clip what is beyond
     return _within_full_scale(replace(pair, noisy=_damage(pair.noisy, rate, recipe)))
+
+
+def _through_pipeline(mixture: Mixture, recipe: Recipe, rng: np.random.Generator) -> Pair:
+    pipeline = parse_pipeline(recipe.preprocessing)
+    own = rate_of(pipeline) or probe(mixture.clean[0].path).sample_rate
+    rate = recipe.sample_rate or own
+    clean = np.concatenate([_read(source.path, rate) for source in mixture.clean])
+    if recipe.seconds is not None:
+        clean = _excerpt(clean, round(recipe.seconds * rate), rng)
+    sound = degrade(clean, rate, pipeline, rng, _Dealt(mixture))
+    return _within_full_scale(Pair(sound.degraded, sound.target, None, rate, sound.describe()))
+
+
+@dataclass(frozen=True)
+class _Dealt:
+    """The noise and the room that a mixture was dealt."""
+
+    mixture: Mixture
+
+    def noise(self, rng: np.random.Generator, length: int, sample_rate: int) -> Waveform | None:
+        source = self.mixture.noise
+        return _excerpt(_read(source.path, sample_rate), length, rng) if source else None
+
+    def room(self, rng: np.random.Generator, sample_rate: int) -> Waveform | None:
+        source = self.mixture.rir
+        return _read(source.path, sample_rate) if source else None
 
 
 def _read(path: Path, sample_rate: int) -> Waveform:
@@ -191,7 +224,8 @@ def _within_full_scale(pair: Pair) -> Pair:
 
 
 def _paths(folder: Path, name: str, recipe: Recipe) -> list[Path]:
-    parts = [NOISY_FOLDER, CLEAN_FOLDER, *([EARLY_FOLDER] if recipe.room or recipe.rir else [])]
+    has_early = (recipe.room or recipe.rir) and not recipe.preprocessing
+    parts = [NOISY_FOLDER, CLEAN_FOLDER, *([EARLY_FOLDER] if has_early else [])]
     return [folder / part / f"{name}.flac" for part in parts]
 
 
@@ -202,7 +236,8 @@ def _write_pair(mixture: Mixture, recipe: Recipe, folder: Path) -> None:
     pair = mix(mixture, recipe)
     for path, waveform in zip(paths, pair.waveforms(), strict=True):
         path.parent.mkdir(exist_ok=True)
-        write_audio(path, waveform, pair.sample_rate)
+        tags = {"comment": pair.drawn} if pair.drawn else {}
+        write_audio(path, waveform, pair.sample_rate, tags=tags)
 
 
 def _write_manifest(recipe: Recipe, mixtures: Iterable[Mixture], folder: Path) -> None:
@@ -222,7 +257,7 @@ def _row(mixture: Mixture, recipe: Recipe, folder: Path) -> dict[str, str]:
         "speaker": mixture.clean[0].group,
         "seconds": f"{info.duration_s:.2f}",
         "sample_rate": str(info.sample_rate),
-        "reverb": str(int(bool(mixture.rir or recipe.room))),
+        "reverb": str(int(has_room(mixture, recipe))),
         "low_rate_hz": _number(recipe.low_rate_hz),
         "clip_db": _number(recipe.clip_db),
         "codec": _codec(recipe) or "",
@@ -230,7 +265,15 @@ def _row(mixture: Mixture, recipe: Recipe, folder: Path) -> dict[str, str]:
         "noise_file": mixture.noise.name if mixture.noise else "",
         "rir_file": mixture.rir.name if mixture.rir else "",
         "seed": str(recipe.seed),
+        **({"drawn": info.tags.get("comment", "")} if recipe.preprocessing else {}),
     }
+
+
+def has_room(mixture: Mixture, recipe: Recipe) -> bool:
+    """Returns whether a mixture sounds as in a room."""
+    if recipe.preprocessing:
+        return any(name == "reverb" for name, _ in parse_pipeline(recipe.preprocessing))
+    return bool(mixture.rir or recipe.room)
 
 
 def _number(value: float | None) -> str:

@@ -13,6 +13,7 @@ from quieten.audio import probe
 from quieten.errors import ConfigError
 from quieten.testsets.codecs import parse_codec
 from quieten.testsets.pairs import audio_files
+from quieten.testsets.pipeline import parse_pipeline
 
 ROLES = ("clean", "noise", "rir")
 """The fields of a recipe that name files."""
@@ -25,6 +26,8 @@ class Recipe:
     The SNR is that of active speech level against noise RMS (`degrade.add_noise`), before clipping,
     band loss and codec, which follow in this order and leave the clean file alone. The telephone
     band comes before them and narrows the clean file as well: nobody can know what it cut off.
+    A pipeline (`quieten.testsets.pipeline`) says all of that itself; noise and rir are what its
+    steps take from, and the clean file is its target.
     """
 
     clean: tuple[Path, ...]
@@ -36,6 +39,7 @@ class Recipe:
     low_rate_hz: int | None = None  # the noisy sound goes down to this rate and back up
     clip_db: float | None = None  # the noisy sound is cut off this far below its peak
     telephone: bool = False  # 300 to 3400 Hz of all sounds; without a rate or codec 8 kHz, mu-law
+    preprocessing: str = ""  # a pipeline in the place of all of the above but the rate
     codec: str | None = None  # a name of `codecs.CODECS`, perhaps with :KBPS
     count: int | None = None  # pairs; None: every clean file once per SNR
     seconds: float | None = None  # length of each pair; None: whole clean files
@@ -100,7 +104,15 @@ def _check(recipe: Recipe) -> None:
     """Raises ConfigError where a recipe makes no sense."""
     complaints = {
         "no clean files: name some": not recipe.clean,
-        "noise without an SNR: give one in dB": recipe.noise and not recipe.snr_db,
+        "a pipeline says all but the rate itself: leave the other settings out": (
+            recipe.preprocessing
+            and (recipe.snr_db or recipe.room or recipe.telephone or recipe.codec is not None)
+        )
+        or (
+            recipe.preprocessing and (recipe.clip_db is not None or recipe.low_rate_hz is not None)
+        ),
+        "noise without an SNR: give one in dB": recipe.noise
+        and not (recipe.snr_db or recipe.preprocessing),
         "an SNR without noise: name noise files": recipe.snr_db and not recipe.noise,
         "an SNR must be a number of dB between -100 and 100": any(
             not abs(level) <= 100 for level in recipe.snr_db
@@ -121,6 +133,7 @@ def _check(recipe: Recipe) -> None:
             raise ConfigError(complaint)
     if recipe.codec is not None:
         parse_codec(recipe.codec)
+    parse_pipeline(recipe.preprocessing)
 
 
 def _sources(role: str, places: Sequence[Path]) -> list[Source]:

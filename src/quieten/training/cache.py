@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,13 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from quieten.audio import AUDIO_SUFFIXES, read_audio
+from quieten.audio import AUDIO_SUFFIXES, AudioReader
 from quieten.degrade import Waveform
 from quieten.errors import AudioError, ConfigError
 
 logger = logging.getLogger(__name__)
+
+BLOCK_S = 30  # decoded at once
 
 
 @dataclass(frozen=True)
@@ -100,26 +102,39 @@ def decode(files: list[Path], target: Path, sample_rate: int) -> None:
     with temporary.open("wb") as out:
         for file in files:
             try:
-                waveform = decode_file(file, sample_rate)
+                for block in decode_blocks(file, sample_rate):
+                    block.tofile(out)
             except AudioError as error:
                 logger.warning("left out: %s", error)
+                out.truncate(2 * offsets[-1])
+                out.seek(2 * offsets[-1])
                 continue
-            waveform.tofile(out)
             names.append(file.name)
-            offsets.append(offsets[-1] + waveform.size)
+            offsets.append(out.tell() // 2)
     temporary.replace(target.with_suffix(".i16"))
     temporary.write_text(json.dumps({"names": names, "offsets": offsets}))
     temporary.replace(target.with_suffix(".json"))
 
 
-def decode_file(file: Path, sample_rate: int) -> NDArray[np.int16]:
-    """Returns a file as mono int16 (T,) at `sample_rate`."""
-    waveform, rate = read_audio(file)
-    mono = waveform.mean(axis=0, dtype=np.float32)
-    if rate != sample_rate:
-        mono = soxr.resample(mono, rate, sample_rate)
-    whole: NDArray[np.int16] = np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)
-    return whole
+def decode_blocks(file: Path, sample_rate: int) -> Iterator[NDArray[np.int16]]:
+    """Yields a file as mono int16 (T,) at `sample_rate`, in blocks: files may last hours.
+
+    Raises: AudioError if it cannot be read.
+    """
+    with AudioReader(file) as reader:
+        rate = reader.info.sample_rate
+        resampler = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32")
+        for block in reader.blocks(BLOCK_S * rate):
+            mono = block.mean(axis=0, dtype=np.float32)
+            yield whole(mono if rate == sample_rate else resampler.resample_chunk(mono))
+        if rate != sample_rate:
+            yield whole(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+
+
+def whole(waveform: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Returns samples in [-1, 1] as int16."""
+    rounded: NDArray[np.int16] = np.clip(np.rint(waveform * 32768), -32768, 32767).astype(np.int16)
+    return rounded
 
 
 def group(names: Sequence[str], pattern: str) -> tuple[NDArray[np.int64], ...]:

@@ -24,6 +24,10 @@ Folders = Annotated[
 """A list of folders; a single one may stand without brackets."""
 
 
+Steps = str | tuple[dict[str, Any], ...]
+"""The steps of a degradation pipeline, as `quieten.testsets.pipeline` reads them."""
+
+
 class SignalsConfig(Section):
     """Sums of sines in noise, where `data.kind` is signals and no recordings are named.
 
@@ -47,8 +51,21 @@ class SignalsConfig(Section):
 class DataConfig(Section):
     """Where sound comes from and how it is mixed."""
 
-    kind: Literal["speech", "signals"] = "speech"
-    """Signals are sums of sines, or recordings in `clean` of anything but speech."""
+    kind: Literal["speech", "signals", "degraded"] = "speech"
+    """Signals are sums of sines, or recordings in `clean` of anything but speech. Degraded:
+    recordings of any sound, and what `preprocessing` makes of them."""
+    preprocessing: Steps = ()
+    """The steps of a degradation pipeline: a string, or a list of tables (kind "degraded")."""
+    corpus: Literal["simple", "maestro"] = "simple"
+    """What `clean` names: folders of recordings, or MAESTRO's folder with its own splits."""
+    years: tuple[int, ...] = ()
+    """Of MAESTRO; none: all."""
+    train_n: int = Field(0, ge=0)
+    """Train on the first recordings only; 0: on all (kind "degraded")."""
+    count: int = Field(0, ge=0)
+    """Only so many different batches; 0: always fresh ones (kind "degraded")."""
+    stride: int = Field(0, ge=0)
+    """Windows begin at multiples of so many samples; 0: anywhere (kind "degraded")."""
     signals: SignalsConfig = SignalsConfig()
     clean: Folders = ()
     """Folders of clean speech, in any format that quieten reads."""
@@ -135,6 +152,8 @@ class ValidationConfig(Section):
     clean: Folders = ()
     noise: tuple[Path, ...] | Literal["white"] = ()
     """Folders, or the word white for Gaussian noise."""
+    preprocessing: Steps = ()
+    """The steps of a pipeline, where they are others than those of the training."""
     items: int = Field(30, gt=0)
     seconds: float = Field(6.0, gt=0)
     snr_db: tuple[float, ...] = (-5.0, 0.0, 5.0, 10.0, 15.0)

@@ -121,6 +121,8 @@ def describe(
     if exportable.window_frames:
         values["window_frames"] = str(exportable.window_frames)
         values["margin_frames"] = str(exportable.margin_frames)
+    if exportable.rectified:
+        values["restores"] = "1"
     return values
 
 
@@ -159,7 +161,7 @@ def to_onnx(exportable: Exportable, path: Path) -> None:
     free = {0: "batch", 1: "frames"}
     dynamic = {"spectrum": free, exportable.output: free}
     dynamic |= {n: {0: "batch"} for n in names} | {f"{n}_out": {0: "batch"} for n in names}
-    example = torch.randn(2, 5, exportable.n_fft // 2 + 1, 2)
+    example = torch.randn(2, 5, exportable.n_fft // 2 + 1, exportable.n_values)
     with warnings.catch_warnings():
         # The newer exporter fixes the frames of a GRU at those of the example.
         warnings.simplefilter("ignore")
@@ -207,7 +209,7 @@ def difference_of(exportable: Exportable, path: Path, lengths: tuple[int, ...], 
     names, states = list(exportable.states), list(exportable.states.values())
     given = [state.numpy() for state in states]
     for length in lengths:
-        piece = 3 * torch.randn(2, length, bins, 2, generator=generator)
+        piece = 3 * torch.randn(2, length, bins, exportable.n_values, generator=generator)
         inputs = dict(zip(["spectrum", *names], [piece.numpy(), *given], strict=True))
         results = session.run([exportable.output, *(f"{n}_out" for n in names)], inputs)
         expected = exportable.module(piece, *states)

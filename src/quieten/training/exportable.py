@@ -23,6 +23,8 @@ class Exportable:
         states: zeros for a batch of two, by name; a causal model has them.
         window_frames: frames that it sees at once; 0 for a causal model.
         margin_frames: of them, those at both edges that do not count.
+        rectified: it takes the spectra of the rectified sound beside those of the sound, and gives
+            what is to be added beside its mask: (B, N, F, 4) in and out.
     """
 
     module: nn.Module
@@ -33,6 +35,12 @@ class Exportable:
     states: Mapping[str, Tensor] = field(default_factory=dict)
     window_frames: int = 0
     margin_frames: int = 0
+    rectified: bool = False
+
+    @property
+    def n_values(self) -> int:
+        """Numbers that it takes for each bin."""
+        return 4 if self.rectified else 2
 
 
 @dataclass(frozen=True)

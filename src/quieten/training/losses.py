@@ -94,6 +94,27 @@ def resolution_losses(
     }
 
 
+def lsd_loss(restored: Tensor, clean: Tensor, floor: float = 1e-7) -> Tensor:
+    """Returns the log-spectral distance as `metrics.lsd` has it, nearly, over two resolutions.
+
+    The window is the root of the metric's, and powers below `floor` count as that: the gradient
+    of a logarithm has no bound.
+
+    Args: restored, clean (B, T).
+    """
+    distances = []
+    for n_fft, hop_length in ((1024, 256), (2048, 512)):
+        before, after = (
+            torch.log10(stft(waveform, n_fft, hop_length).square().sum(-1) + floor)
+            for waveform in (
+                clean[:, : clean.shape[-1] // hop_length * hop_length],
+                restored[:, : clean.shape[-1] // hop_length * hop_length],
+            )
+        )
+        distances.append(torch.sqrt((before - after).square().mean(-1) + 1e-6).mean())
+    return torch.stack(distances).mean()
+
+
 def stoi_loss(denoised: Tensor, clean: Tensor, sample_rate: int) -> Tensor:
     """Returns one minus the short-time objective intelligibility, nearly.
 

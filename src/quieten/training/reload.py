@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import quieten
 from quieten.errors import ConfigError
 from quieten.runtime import Model
+from quieten.signal_models import SignalInfo
 from quieten.training.checkpoint import restore, start_from
 from quieten.training.config import TrainConfig, checked_section, load_config
 from quieten.training.models import FAMILIES
+from quieten.training.models.restorer import Restorer
 from quieten.training.tensorfile import load_checkpoint
 
 Waveform = NDArray[np.float32]
@@ -45,7 +49,57 @@ def open_denoiser(path: Path, ablation: str = "") -> Callable[[Waveform], Wavefo
     return denoise
 
 
-def _family(path: Path) -> Any:
+@dataclass(frozen=True)
+class CollaborativeModel:
+    """A restorer whose discriminator refines every window, as a model of waveforms.
+
+    Attributes:
+        family: with its weights.
+        info: rate and window.
+    """
+
+    family: Restorer
+    info: SignalInfo
+
+    def run(self, waveform: Waveform) -> Waveform:
+        """Returns the refined windows (B, W) of (B, W)."""
+        refined: Waveform = self.family.collaborate(torch.from_numpy(waveform)).numpy()
+        return refined
+
+
+def open_collaborative(source: str) -> CollaborativeModel:
+    """Returns a model that refines what it restores.
+
+    Args:
+        source: a run folder (its best checkpoint is taken), a checkpoint of it, or a .safetensors
+            file of `quieten export`.
+
+    Raises:
+        ConfigError: there is none, it is of another family, or it has no discriminator.
+    """
+    path = Path(source)
+    path = path / "best.safetensors" if path.is_dir() else path
+    family = _family(path, {"adversarial": 1.0})
+    if not isinstance(family, Restorer):
+        raise ConfigError(f"{path}: is no restorer: name a run of `quieten train restorer`")
+    settings = family.config
+    info = SignalInfo(
+        name=path.stem,
+        family="restorer",
+        version=quieten.__version__,
+        sample_rate=float(settings.sample_rate),
+        window=settings.window,
+        phase="any",
+        licence="",
+        parameters=sum(p.numel() for p in family.updaters["net"].net.parameters()),
+        scores={},
+        path=path,
+        size_bytes=path.stat().st_size,
+    )
+    return CollaborativeModel(family, info)
+
+
+def _family(path: Path, loss: dict[str, float] | None = None) -> Any:
     """The family of a file, with its weights, on the CPU in float32."""
     _, numbers = load_checkpoint(path)
     settings: dict[str, Any] = {"device": "cpu", "precision": "float32"}
@@ -55,7 +109,7 @@ def _family(path: Path) -> Any:
         restore(family.updaters, path)
         return family
     name = numbers.get("family") or _family_beside(path)
-    settings |= {"family": name, "model": numbers["model"], "loss": _losses(name)}
+    settings |= {"family": name, "model": numbers["model"], "loss": loss or _losses(name)}
     family = FAMILIES[name](checked_section(TrainConfig, settings))
     start_from(family.updaters, str(path))
     return family

@@ -23,7 +23,8 @@ from quieten.errors import AudioError, ConfigError, MissingExtra
 from quieten.metrics import LOWER_IS_BETTER, METRICS, NEUTRAL
 from quieten.training.checkpoint import restore, save, start_from
 from quieten.training.config import TrainConfig, ValidationConfig, load_config
-from quieten.training.data import batches, load_mixer, validation_items
+from quieten.training.data import Source, batches, load_mixer, validation_items
+from quieten.training.degraded import load_degrader, pipeline_of, validation_pairs
 from quieten.training.lint import lint, summarize
 from quieten.training.models import FAMILIES, Family
 from quieten.training.pictures import draw_curves, draw_spectrograms, new_figure
@@ -78,14 +79,13 @@ def train(config: TrainConfig, out: Path, resume: bool, rank: int = 0) -> None:
     best = progress_state.get("best", -float("inf"))
     best_step = progress_state.get("best_step", 0)
     last_step = first_step if waited_enough(config, first_step, best_step) else config.steps
-    signals = config.data.kind == "signals"
-    mixer = load_signals(config) if signals else load_mixer(config.data)
+    source = load_source(config)
     validation = load_validation(config) if rank == 0 else []
     select = config.validation.select
-    sign = -1.0 if select in LOWEST_IS_BEST else 1.0
+    sign = -1.0 if select in LOWEST_IS_BEST | LOWER_IS_BETTER else 1.0
     step_logs, score_logs = open_logs(config, out, first_step) if rank == 0 else ([], [])
     with Progress(config.steps, first_step, quiet=rank != 0) as progress:
-        for step, noisy, clean in batches(mixer, config.seed, first_step, last_step, rank):
+        for step, noisy, clean in batches(source, config.seed, first_step, last_step, rank):
             torch.manual_seed(config.seed * 1_000_003 + step)  # dropout too is f(seed, step)
             losses = family.step(to_device(noisy, config), to_device(clean, config), step)
             progress.advance(losses)
@@ -111,6 +111,15 @@ def train(config: TrainConfig, out: Path, resume: bool, rank: int = 0) -> None:
                 break
 
 
+def load_source(config: TrainConfig) -> Source:
+    """Returns what batches come from."""
+    if config.data.kind == "signals":
+        return load_signals(config)
+    if config.data.kind == "degraded":
+        return load_degrader(config)
+    return load_mixer(config.data)
+
+
 def waited_enough(config: TrainConfig, done: int, best_step: int) -> bool:
     """Returns whether `validation.patience` validations have passed since the best."""
     validation = config.validation
@@ -131,14 +140,19 @@ def check_settings(config: TrainConfig) -> None:
     check_metrics(config.validation)
     if config.pictures:
         new_figure(1, 1)  # what is missing fails now
-    for name in ("data.clean", "data.noise", "validation.clean", "validation.noise"):
+    needed = ["data.clean", "validation.clean"]
+    if config.data.kind == "degraded":
+        pipeline_of(config.data)
+    else:
+        needed += ["data.noise", "validation.noise"]
+    for name in needed:
         section, _, key = name.partition(".")
         if not getattr(getattr(config, section), key):
             raise ConfigError(f"{name} names no folder: --set '{name}=[\"FOLDER\"]'")
 
 
 def check_metrics(config: ValidationConfig) -> None:
-    """Finds metrics that do not exist, and one to select by whose highest value is not the best.
+    """Finds metrics that do not exist, and one to select by that tells nothing.
 
     Raises: ConfigError that names the setting.
     """
@@ -147,11 +161,11 @@ def check_metrics(config: ValidationConfig) -> None:
             raise ConfigError(
                 f"validation.metrics: no metric is called {name}: choose among {', '.join(METRICS)}"
             )
-    rising = [name for name in config.metrics if name not in LOWER_IS_BETTER | NEUTRAL]
-    if config.select not in rising:
+    telling = [name for name in config.metrics if name not in NEUTRAL]
+    if config.select not in telling:
         raise ConfigError(
-            f"validation.select: {config.select} is none of validation.metrics whose highest value "
-            f"is the best: choose among {', '.join(rising)}"
+            f"validation.select: {config.select} is none of validation.metrics that tell better "
+            f"from worse: choose among {', '.join(telling)}"
         )
 
 
@@ -160,8 +174,8 @@ def check_data(config: TrainConfig) -> None:
 
     Raises: ConfigError if training material leaks into validation or test.
     """
-    if config.data.kind == "signals":
-        return  # what speech must not be, signals may be
+    if config.data.kind != "speech":
+        return  # what speech must not be, other sound may be
     findings = lint(config) if config.data.lint else []
     if findings:
         print(summarize(findings), file=sys.stderr)
@@ -195,7 +209,10 @@ def load_validation(config: TrainConfig) -> list[tuple[Waveform, Waveform]]:
     """Returns fixed pairs (noisy, clean), each (T,), for which all metrics can be computed."""
     if config.data.kind == "signals":
         return list(zip(*validation_signals(config), strict=True))
-    items = validation_items(config.validation, config.data)
+    if config.data.kind == "degraded":
+        items = validation_pairs(config)
+    else:
+        items = validation_items(config.validation, config.data)
     METRICS[config.validation.select](*items[0], config.data.sample_rate)  # what is missing fails
     return items
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from quieten.training.config import Section, TrainConfig
 from quieten.training.exportable import Exportable, WaveformExportable
 from quieten.training.models.realtime import Realtime
+from quieten.training.models.restorer import Restorer, RestorerAE
 from quieten.training.models.signal_gan import SignalGAN
 from quieten.training.models.vqvae_clean import VQVAEClean
 from quieten.training.models.vqvae_unet import VQVAEUNet
@@ -37,6 +38,8 @@ class Family(Protocol):
 
 FAMILIES: dict[str, type[Family]] = {
     "realtime": Realtime,
+    "restorer": Restorer,
+    "restorer_ae": RestorerAE,
     "signal_gan": SignalGAN,
     "vqvae_clean": VQVAEClean,
     "vqvae_unet": VQVAEUNet,
