@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from quieten.degrade import (
-    DEGRADATIONS,
     active_rms,
     add_noise,
     band_limit,
@@ -12,8 +11,11 @@ from quieten.degrade import (
     clip,
     clip_at,
     convolve,
+    direct_and_tail,
+    equalize,
     fft_size,
     fit_length,
+    make_noise,
     make_room_response,
     mu_law,
     noise_gain,
@@ -21,9 +23,11 @@ from quieten.degrade import (
     resample_down_up,
     reverberate,
     rms,
+    through_rate,
 )
 
 RATE = 16_000
+DRAWN = {"equalize": equalize, "band_limit": band_limit, "clip": clip}
 
 
 @pytest.fixture
@@ -107,13 +111,13 @@ def test_made_rooms_begin_with_the_direct_sound_and_decay():
         assert rms(response[half:]) < rms(response[16:half])
 
 
-@pytest.mark.parametrize("name", DEGRADATIONS)
+@pytest.mark.parametrize("name", DRAWN)
 @pytest.mark.parametrize("length", [1, 999, RATE])
 def test_same_generator_same_sound(name, length, noise):
     waveform = noise[:length]
     kept = waveform.copy()
     first, again, other = (
-        DEGRADATIONS[name](waveform, RATE, np.random.default_rng(seed)) for seed in (1, 1, 2)
+        DRAWN[name](waveform, RATE, np.random.default_rng(seed)) for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(waveform, kept)  # the input is left alone
@@ -122,11 +126,11 @@ def test_same_generator_same_sound(name, length, noise):
     assert length < 999 or np.any(first != other)
 
 
-@pytest.mark.parametrize("name", DEGRADATIONS)
+@pytest.mark.parametrize("name", DRAWN)
 @pytest.mark.parametrize("length", [0, 1000])
 def test_silence_stays_silence(name, length, rng):
     waveform = np.zeros(length, np.float32)
-    np.testing.assert_array_equal(DEGRADATIONS[name](waveform, RATE, rng), waveform)
+    np.testing.assert_array_equal(DRAWN[name](waveform, RATE, rng), waveform)
 
 
 def test_nothing_is_left_above_the_cutoff(noise):
@@ -219,3 +223,47 @@ def test_fitted_lengths():
     waveform = np.arange(1, 4, dtype=np.float32)
     assert fit_length(waveform, 2).tolist() == [1, 2]
     assert fit_length(waveform, 5).tolist() == [1, 2, 3, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("colour", "slope_db"), [("whitenoise", 0), ("pinknoise", -3.01), ("brownnoise", -6.02)]
+)
+def test_made_noise_falls_by_its_colour(colour, slope_db):
+    """Powers of octave-spaced bands of equal width differ by the slope a octave."""
+    noise = make_noise(colour, 2**18, RATE, np.random.default_rng(0))
+    assert rms(noise) == pytest.approx(1, rel=0.02)
+    power = np.abs(np.fft.rfft(noise)) ** 2
+    hz = np.fft.rfftfreq(noise.size, 1 / RATE)
+    levels = [
+        10 * np.log10(power[(hz > f - 50) & (hz < f + 50)].mean()) for f in (500, 1000, 2000, 4000)
+    ]
+    assert np.diff(levels) == pytest.approx([slope_db] * 3, abs=0.5)
+
+
+def test_tpdf_noise_has_a_triangular_density():
+    noise = make_noise("tpdfnoise", 200_000, RATE, np.random.default_rng(0))
+    assert rms(noise) == pytest.approx(1, rel=0.01)
+    assert np.abs(noise).max() <= np.sqrt(6)
+    assert np.mean(noise**4) == pytest.approx(2.4, rel=0.02)  # kurtosis of a triangle; Gauss: 3
+
+
+@pytest.mark.parametrize("filter_name", ["sinc", "usual", "gentle"])
+def test_a_lower_rate_keeps_what_lies_below_its_half(filter_name):
+    time = np.arange(RATE) / RATE
+    low, high = (np.sin(2 * np.pi * f * time).astype(np.float32) for f in (1000, 5000))
+    through = through_rate(low + high, RATE, 8000, filter_name)
+    middle = slice(2000, -2000)
+    np.testing.assert_allclose(through[middle], low[middle], atol=3e-3)
+    assert through_rate(low, RATE, RATE) is low
+
+
+def test_the_direct_sound_passes_as_it_is(rng):
+    response = make_room_response(RATE, rng)
+    late = np.concatenate([np.zeros(300, np.float32), -0.5 * response])
+    room = direct_and_tail(late, RATE, 6.0)
+    assert room[0] == 1 and not room[1:40].any()
+    assert 10 * np.log10(1 / np.square(room[1:]).sum()) == pytest.approx(6.0, abs=1e-3)
+    as_it_is = direct_and_tail(late, RATE)
+    np.testing.assert_allclose(
+        as_it_is[40:], response[40:] / np.sqrt(np.square(response[:40]).sum()), rtol=1e-5
+    )

@@ -26,13 +26,13 @@ def tones(tmp_path, write_sounds):
 def decoded(monkeypatch):
     """Counts the files that are decoded."""
     names = []
-    original = cache_module.decode_file
+    original = cache_module.decode_blocks
 
     def counting(file, sample_rate):
         names.append(file.name)
         return original(file, sample_rate)
 
-    monkeypatch.setattr(cache_module, "decode_file", counting)
+    monkeypatch.setattr(cache_module, "decode_blocks", counting)
     return names
 
 
@@ -126,7 +126,7 @@ def test_an_interrupted_decoding_is_done_again(tones, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(cache_module, "decode_file", interrupt)
+        patch.setattr(cache_module, "decode_blocks", interrupt)
         load_recordings([tones], tmp_path / "cache", RATE, ".*")
     assert len(load_recordings([tones], tmp_path / "cache", RATE, ".*")) == 2
 
@@ -159,3 +159,14 @@ def test_groups_hold_every_file_once(folders):
     recordings = load_recordings([folders["clean"]], folders["cache"], RATE, config.group_pattern)
     assert [len(group) for group in recordings.groups] == [2, 2, 2]
     assert sorted(np.concatenate(recordings.groups)) == list(range(6))
+
+
+def test_blocks_are_as_the_whole_file(tmp_path, write_sounds, monkeypatch, rng):
+    """Also where the rate changes: the resampler goes on from block to block."""
+    sound = rng.uniform(-0.5, 0.5, 48_000).astype(np.float32)
+    (file,) = write_sounds(tmp_path / "long", {"a.wav": sound}).iterdir()
+    whole = np.concatenate(list(cache_module.decode_blocks(file, 11_025)))
+    monkeypatch.setattr(cache_module, "BLOCK_S", 1)
+    pieces = list(cache_module.decode_blocks(file, 11_025))
+    assert len(pieces) > 3 and whole.size == round(sound.size * 11_025 / RATE)
+    np.testing.assert_array_equal(np.concatenate(pieces), whole)
