@@ -87,6 +87,40 @@ def averager(folder: Path, window: int = 12, margin: int = 3, **metadata: str) -
     )
 
 
+def restorer(
+    folder: Path,
+    gain: float = 1.0,
+    added: float = 0.0,
+    share: float = 0.0,
+    window: int = 12,
+    **metadata: str,
+) -> Path:
+    """Returns a model that restores: mask `gain`, and `added` times the rectified sound on top.
+
+    `share` of the mean over all frames that it sees comes with it.
+    """
+    nodes = [
+        helper.make_node("Split", ["spectrum", "halves"], ["sound", "rectified"], axis=3),
+        helper.make_node("Mul", ["sound", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "gain"], ["gains"]),
+        helper.make_node("ReduceMean", ["rectified"], ["mean"], axes=[1], keepdims=1),
+        helper.make_node("Mul", ["mean", "share"], ["context"]),
+        helper.make_node("Mul", ["rectified", "added"], ["part"]),
+        helper.make_node("Add", ["part", "context"], ["more"]),
+        helper.make_node("Concat", ["gains", "more"], ["mask"], axis=3),
+    ]
+    constants = {
+        "halves": np.array([2, 2], np.int64),
+        "zero": np.array(0.0),
+        "gain": np.array([gain, 0.0]),
+        "added": np.array(added),
+        "share": np.array(share),
+    }
+    metadata = {"restores": "1"} | _windows(window, 3) | metadata
+    shape = ["batch", "frames", 257, 4]
+    return _write(folder, nodes, constants, metadata, output=("mask", shape), values=4)
+
+
 def counter(folder: Path, window: int, margin: int, step: float, **metadata: str) -> Path:
     """Returns a model whose mask is `step` in the first frame it sees, twice that in the second."""
     nodes = [
@@ -175,8 +209,9 @@ def _write(
     metadata: dict[str, str],
     state: bool = False,
     output: tuple[str, list[str | int]] = ("mask", SPECTRUM),
+    values: int = 2,
 ) -> Path:
-    inputs, outputs = [_value("spectrum", SPECTRUM)], [_value(*output)]
+    inputs, outputs = [_value("spectrum", [*SPECTRUM[:3], values])], [_value(*output)]
     if state:
         inputs.append(_value("state_average", AVERAGE))
         outputs.append(_value("state_average_out", AVERAGE))

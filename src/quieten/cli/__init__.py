@@ -4,20 +4,14 @@ Importing the modules adds their verbs to `app`, in the order of the help. Heavy
 the functions, so that help and completion come at once.
 """
 
-from quieten.cli import (
-    degrading,
-    denoising,
-    inspecting,
-    measuring,
-    reproducing,
-    restoring,
-    scoring,
-    training,
-)  # isort: skip
 from quieten.cli.console import app
+
+from quieten.cli import denoising, restoring, inspecting, degrading, measuring  # isort: skip
+from quieten.cli import scoring, reproducing, corpora, training  # isort: skip
 
 __all__ = [
     "app",
+    "corpora",
     "degrading",
     "denoising",
     "inspecting",

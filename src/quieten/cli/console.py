@@ -8,7 +8,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, TextIO
 
@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from quieten import __version__
-from quieten.errors import MissingExtra, QuietenError
+from quieten.errors import ConfigError, MissingExtra, QuietenError
 
 FAILED, INTERRUPTED = 1, 130  # exit codes; 2 (usage) is typer's own
 
@@ -78,6 +78,17 @@ def say(text: str, *, is_talk: bool = False) -> None:
     stream = sys.stderr if is_talk else sys.stdout
     if stream is not None:  # None: the caller closed it, as the shell's 2>&- does
         print(text, file=stream, flush=True)
+
+
+def refuse(what: str, options: Mapping[str, object]) -> None:
+    """Complains about an option that was given and would be ignored.
+
+    Raises:
+        ConfigError: one was.
+    """
+    for name, value in options.items():
+        if value is not None:
+            raise ConfigError(f"{name} means nothing for {what}: leave it out")
 
 
 def complain(reason: str) -> None:

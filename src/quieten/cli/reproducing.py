@@ -1,8 +1,8 @@
-"""The verbs `reproduce` and `data`: published benchmarks, and the corpora they were made from."""
+"""The verb `reproduce`: published systems measured again, ours beside them."""
 
 import json
-import signal
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,21 +15,21 @@ from quieten.cli.console import (
     complain,
     counting_bar,
     extra_train,
+    refuse,
     say,
     say_table,
-    stop_on_signal,
 )
-from quieten.cli.degrading import Seed
 from quieten.errors import ConfigError
 
 if TYPE_CHECKING:
-    from quieten.corpora.corpus import Layout
     from quieten.evaluation.tables import Json
+    from quieten.reproduce.restorer import Reproduction as Restoration
     from quieten.reproduce.rows import Waveform
     from quieten.reproduce.signal_gan import Benchmark
     from quieten.reproduce.vqvae_unet import Reproduction
 
-SPEECH = Path("../shared/data/speech_test")
+SPEECH, MUSIC = Path("../shared/data/speech_test"), Path("../shared/data/music_test")
+ROOMS = Path("../shared/data/rir")
 
 
 class System(StrEnum):
@@ -37,21 +37,7 @@ class System(StrEnum):
 
     VQVAE_UNET = "vqvae_unet"
     SIGNAL_GAN = "signal_gan"
-
-
-class Corpus(StrEnum):
-    """The corpora that can be read or drawn."""
-
-    MINDS14 = "minds14"
-    SINES = "sines"
-
-
-class Suffix(StrEnum):
-    """How sounds and signals are written."""
-
-    FLAC = "flac"
-    WAV = "wav"
-    NPY = "npy"
+    RESTORER = "restorer"
 
 
 @app.command()
@@ -60,7 +46,17 @@ def reproduce(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="vqvae_unet: clean speech to test on.", show_default=str(SPEECH)
+            metavar="DIR",
+            help="vqvae_unet: clean speech to test on; restorer: clean music.",
+            show_default=f"{SPEECH}; {MUSIC}",
+        ),
+    ] = None,
+    rir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="restorer: room responses; where some are called test*, only these.",
+            show_default=str(ROOMS),
         ),
     ] = None,
     weights: Annotated[
@@ -68,7 +64,8 @@ def reproduce(
         typer.Option(
             metavar="METHOD=PATH",
             help="An .onnx or .safetensors file for ours, paper or best_without_vq; signal_gan: "
-            ".onnx for ours, paper or general; repeatable. Default: the installed models.",
+            ".onnx for ours, paper or general; restorer: TASK:METHOD=FILE.onnx; repeatable. "
+            "Default: the installed models.",
         ),
     ] = None,
     limit: Annotated[
@@ -77,7 +74,10 @@ def reproduce(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE")] = None,
     picture: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="signal_gan: draw eight examples into this folder."),
+        typer.Option(
+            metavar="DIR",
+            help="signal_gan: draw eight examples into this folder; restorer: spectrograms.",
+        ),
     ] = None,
     curves: Annotated[
         Path | None,
@@ -87,29 +87,41 @@ def reproduce(
             "its folder (or that of --picture).",
         ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="DIR",
+            help="restorer: sounds and scores, used again by the next run.",
+            show_default="evaluations/restorer",
+        ),
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="restorer: a page to look and listen per task, in -o.")
+    ] = False,
 ) -> None:
     """Measure a published system again, ours beside it (needs quieten[eval]; speech: [pesq])."""
     files = dict(_weights(text) for text in weights or [])
+    if system != System.RESTORER:
+        refuse(system, {"--rir": rir, "--output": out, "--report": report or None})
     if system == System.SIGNAL_GAN:
-        _refuse(system, {"--data": data})
+        refuse(system, {"--data": data})
         if curves:
             _draw_curves(curves, picture or curves)
         else:
             _reproduce_signals(files, limit, json_file, picture)
+    elif system == System.RESTORER:
+        refuse(system, {"--curves": curves})
+        place = out or Path("evaluations", "restorer")
+        result = _reproduce_music(data or MUSIC, rir or ROOMS, place, files, limit, json_file)
+        if report:
+            _write_reports(result, place)
+        if picture:
+            _draw_tasks(result, picture)
     else:
-        _refuse(system, {"--picture": picture, "--curves": curves})
+        refuse(system, {"--picture": picture, "--curves": curves})
         _reproduce_speech(data or SPEECH, files, limit, json_file)
-
-
-def _refuse(what: str, options: Mapping[str, object]) -> None:
-    """Complains about an option that was given and would be ignored.
-
-    Raises:
-        ConfigError: one was.
-    """
-    for name, value in options.items():
-        if value is not None:
-            raise ConfigError(f"{name} means nothing for {what}: leave it out")
 
 
 def _reproduce_speech(
@@ -122,6 +134,58 @@ def _reproduce_speech(
     _print_result(result)
     if json_file:
         _write_json(result.to_json(), json_file)
+
+
+def _reproduce_music(
+    data: Path,
+    rooms: Path,
+    out: Path,
+    files: dict[str, Path],
+    limit: int | None,
+    json_file: Path | None,
+) -> "Restoration":
+    from quieten.reproduce.restorer import PUBLISHED, WHY_NOT_COMPARABLE, text_table
+    from quieten.reproduce.restorer import reproduce as run
+
+    with counting_bar(f"measuring {System.RESTORER}") as progress:
+        result = run(
+            data,
+            rooms,
+            out,
+            weights=files,
+            limit=limit,
+            workers=os.cpu_count() or 1,
+            progress=progress,
+        )
+    say("mean ± half the 95 % interval over the clips; gained and ratio: against the input")
+    say_table(text_table(result.rows))
+    say(f"\npublished; not comparable: {WHY_NOT_COMPARABLE}")
+    heading = ["task", *next(iter(PUBLISHED.values()))]
+    say_table([heading, *([task, *map(str, row.values())] for task, row in PUBLISHED.items())])
+    for row in result.rows:
+        if row.reason:
+            complain(f"{row.task}, {row.method}: not measured: {row.reason}")
+    if json_file:
+        _write_json(result.to_json(), json_file)
+    return result
+
+
+def _write_reports(result: "Restoration", out: Path) -> None:
+    from quieten.report.document import write_report
+
+    for task, evaluation in result.evaluations.items():
+        path = write_report(
+            [evaluation], out / f"{task}.html", metric="lsd", title=f"Music: {task}"
+        )
+        say(f"wrote {path}", is_talk=True)
+
+
+def _draw_tasks(result: "Restoration", folder: Path) -> None:
+    from quieten.reproduce.spectrograms import draw_item
+
+    for task, evaluation in result.evaluations.items():
+        draw_item(evaluation, "ours", folder / f"{task}.png")
+        say(f"wrote {folder / task}.png", is_talk=True)
 
 
 def _reproduce_signals(
@@ -216,108 +280,3 @@ def _write_json(result: "Json", path: Path) -> None:
     text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
     replace_text(path, text + "\n")
     say(f"wrote {path}", is_talk=True)
-
-
-@app.command()
-def data(
-    corpus: Annotated[Corpus, typer.Argument(help="The corpus.", show_default=False)],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.", show_default=False)],
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            metavar="PATH",
-            help="minds14: a local copy: the folder of the hub, a .parquet or .zip file, or what "
-            "was unpacked. Default: download it (needs quieten[hub]).",
-        ),
-    ] = None,
-    language: Annotated[
-        str | None,
-        typer.Option(metavar="CODE", help="minds14: such as de-DE.", show_default="en-US"),
-    ] = None,
-    rate: Annotated[
-        int | None,
-        typer.Option(metavar="HZ", help="minds14: rate of the result.", show_default="8000"),
-    ] = None,
-    suffix: Annotated[
-        Suffix | None,
-        typer.Option(
-            "--format",
-            help="minds14: flac or wav, mono, 16 bit; sines: wav or npy, 32 bit float.",
-            show_default="flac; wav",
-        ),
-    ] = None,
-    train: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="sines: signals in train/.", show_default="1600"),
-    ] = None,
-    valid: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE|N",
-            help="minds14: share of valid/; sines: signals in validation/.",
-            show_default="0.1; 200",
-        ),
-    ] = None,
-    test: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="minds14: share of test/.", show_default="0.1"),
-    ] = None,
-    seed: Seed = 0,
-    plot: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="sines: draw a random signal of each kind (PNG)."),
-    ] = None,
-) -> None:
-    """Turn a speech corpus into folders to train with, or draw the sines of a published system."""
-    signal.signal(signal.SIGTERM, stop_on_signal)
-    if corpus == Corpus.SINES:
-        speech = {"--from": source, "--language": language, "--rate": rate, "--test": test}
-        _refuse(corpus, speech)
-        _write_sines(out, train, valid, f".{suffix or Suffix.WAV}", seed, plot)
-        return
-    from quieten.corpora.corpus import Layout
-
-    _refuse(corpus, {"--train": train, "--plot": plot})
-    if suffix == Suffix.NPY:
-        raise ConfigError("--format npy means nothing for minds14: choose flac or wav")
-    given = {"valid": valid, "test": test}
-    shares = {name: 0.1 if share is None else share for name, share in given.items()}
-    rate = 8000 if rate is None else rate
-    layout = Layout(rate, f".{suffix or Suffix.FLAC}", shares, seed)
-    _write_speech(source, out, language or "en-US", layout)
-
-
-def _write_speech(source: Path | None, out: Path, language: str, layout: "Layout") -> None:
-    from quieten.corpora.corpus import write_corpus
-    from quieten.corpora.minds14 import check_language, recordings
-
-    check_language(language)
-    with counting_bar(f"writing {Corpus.MINDS14}") as progress:
-        rows = write_corpus(recordings(source, language), out, layout, progress)
-    say(f"{out}  {_counts([row['split'] for row in rows])}")
-
-
-def _write_sines(
-    out: Path, train: int | None, valid: float | None, suffix: str, seed: int, plot: Path | None
-) -> None:
-    from quieten.corpora.sines import SinesLayout, pick_examples, write_sines
-    from quieten.reproduce.signal_pictures import draw_signals
-
-    default = SinesLayout()
-    valid = default.validation if valid is None else valid
-    if valid != int(valid):
-        raise ConfigError(f"--valid {valid}: for sines, say how many signals, such as 200")
-    train = default.train if train is None else train
-    layout = SinesLayout(train, int(valid), seed, suffix)
-    with counting_bar(f"writing {Corpus.SINES}") as progress:
-        write_sines(out, layout, progress)
-    say(f"{out}  " + "  ".join(f"{count} {name}" for name, count in layout.folders().items()))
-    if plot:
-        draw_signals(pick_examples(layout), layout.config.sample_rate, plot)
-        say(f"wrote {plot}", is_talk=True)
-
-
-def _counts(splits: Sequence[str]) -> str:
-    names = dict.fromkeys(("train", "valid", "test", *splits))
-    return "  ".join(f"{splits.count(name)} {name}" for name in names if name in splits)

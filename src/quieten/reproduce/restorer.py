@@ -196,7 +196,7 @@ def _systems(
     systems = [System(method, "model", method) for method in task.methods]
     for method, kind in (("ours", task.kind), ("ours-all", "all")):
         if MODELS[kind] in installed:
-            systems.append(System(method, "model", MODELS[kind]))
+            systems.append(System(method, "model", str(installed[MODELS[kind]])))
         else:
             absent[method] = f"model {MODELS[kind]} is not installed"
     for (start, method), path in given.items():

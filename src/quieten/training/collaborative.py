@@ -50,7 +50,7 @@ def refine(late: Tensor, finish: Finish, judge: Judge, step: float, most: int) -
     """
     late = late.detach()
     axes = tuple(range(1, late.ndim))
-    length = step * late.norm(dim=axes, keepdim=True) / max(most, 1) ** 0.5
+    length = step * torch.linalg.vector_norm(late, dim=axes, keepdim=True) / max(most, 1) ** 0.5
     moves = torch.zeros(len(late), dtype=torch.long, device=late.device)
     before = waveform = after = None
     for done in range(most + 1):
@@ -64,7 +64,7 @@ def refine(late: Tensor, finish: Finish, judge: Judge, step: float, most: int) -
         if done == most or not rejected.any():
             break
         (gradient,) = torch.autograd.grad(loss, late)
-        size = gradient.norm(dim=axes, keepdim=True) + 1e-12
+        size = torch.linalg.vector_norm(gradient, dim=axes, keepdim=True) + 1e-12
         moved = late.detach() - length * gradient / size
         late = torch.where(rejected.view(-1, *[1] * len(axes)), moved, late.detach())
         moves += rejected
