@@ -8,19 +8,16 @@ import pytest
 
 from quieten.audio import read_audio
 from quieten.corpora import piano
+from quieten.corpora.midi import Note, Piece, to_midi, variable_length
 from quieten.corpora.piano import (
     HIGHEST,
     LOWEST,
     SOUNDFONTS,
     TEXTURES,
-    Note,
     PianoLayout,
-    Piece,
     compose,
     draw_harmony,
     find_soundfont,
-    to_midi,
-    variable_length,
     write_piano,
 )
 from quieten.errors import ConfigError

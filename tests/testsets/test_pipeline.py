@@ -5,13 +5,8 @@ import pytest
 
 from quieten.degrade import rms
 from quieten.errors import ConfigError
-from quieten.testsets.pipeline import (
-    DEGRADATIONS,
-    NoSounds,
-    degrade,
-    parse_pipeline,
-    rate_of,
-)
+from quieten.testsets.pipeline import degrade, parse_pipeline, rate_of
+from quieten.testsets.steps import DEGRADATIONS, NoSounds
 
 RATE = 16_000
 ORIGINAL = "sample 5000 10000, whitenoise 0 0.01, reverb 10000"

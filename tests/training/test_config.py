@@ -16,7 +16,7 @@ from quieten.training.config import (
     load_config,
     packaged_configs,
 )
-from quieten.training.models import FAMILIES, vqvae_unet
+from quieten.training.models import FAMILIES, restorer, vqvae_unet
 from quieten.training.models.realtime import RealtimeConfig
 from quieten.training.signals import MEASURES
 
@@ -150,7 +150,7 @@ def test_the_manual_explains_every_setting_and_no_other():
         config = load_config(name)
         expected |= set(keys(FAMILIES[config.family].config_class, "model."))
         expected |= {f"loss.{term}" for term in config.loss}
-    expected |= {f"loss.{term}" for term in vqvae_unet.TERMS}
+    expected |= {f"loss.{term}" for term in (*vqvae_unet.TERMS, *restorer.TERMS)}
     assert sorted(set(explained)) == sorted(expected)
 
 

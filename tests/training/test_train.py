@@ -232,7 +232,10 @@ def test_nothing_to_resume_is_explained(run):
         ('validation.metrics=["mos"]', "no metric is called mos.*stoi"),
         ("validation.select=mos", "mos is none of validation.metrics.*stoi"),
         ("validation.select=lsd", "lsd is none of validation.metrics"),
-        (('validation.metrics=["stoi", "lsd"]', "validation.select=lsd"), "choose among stoi"),
+        (
+            ('validation.metrics=["stoi", "clipped_samples"]', "validation.select=clipped_samples"),
+            "choose among stoi",
+        ),
         ("data.noise=[]", "data.noise names no folder"),
         ("validation.clean=[]", r"validation.clean names no folder: --set"),
         ('data.clean=["nowhere"]', "no folder nowhere"),
@@ -286,3 +289,12 @@ def test_the_command_line_trains(overrides, tmp_path):
     again = python("-m", "quieten", "train", "realtime", *settings, "--out", out)
     assert again.returncode == 1 and "Traceback" not in again.stderr
     assert "--resume" in again.stderr
+
+
+def test_of_a_distance_the_lowest_is_the_best(run):
+    """The checkpoint that is kept is the one with the lowest validation score."""
+    out = run('validation.metrics=["lsd"]', "validation.select=lsd")
+    scores = {int(row["step"]): float(row["lsd"]) for row in rows(out / "validation.csv")}
+    _, numbers = load_checkpoint(out / "best.safetensors")
+    assert numbers["step"] == min(scores, key=scores.get)
+    assert numbers["best"] == pytest.approx(-min(scores.values()), abs=1e-4)
