@@ -10,7 +10,7 @@ import pytest
 
 import quieten
 
-PUBLIC = ["Denoiser", "Stream", "__version__", "read_audio", "write_audio"]
+PUBLIC = ["Denoiser", "Restorer", "Stream", "__version__", "read_audio", "write_audio"]
 SOURCE = Path(quieten.__file__)
 
 

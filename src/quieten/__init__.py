@@ -1,4 +1,4 @@
-"""quieten removes noise from speech recordings: the public names, and nothing else.
+"""quieten removes noise from recordings: the public names, and nothing else.
 
 The names are looked up on first use (PEP 562), so that `import quieten` costs a few
 milliseconds and loads neither numpy nor ONNX Runtime.
@@ -12,12 +12,14 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time __getattr__
     from quieten.audio import write_audio as write_audio
     from quieten.denoise import Denoiser as Denoiser
     from quieten.denoise import Stream as Stream
+    from quieten.restore import Restorer as Restorer
 
-__version__ = "0.4.0"
-__all__ = ["Denoiser", "Stream", "__version__", "read_audio", "write_audio"]
+__version__ = "0.5.0"
+__all__ = ["Denoiser", "Restorer", "Stream", "__version__", "read_audio", "write_audio"]
 
 _HOMES = {
     "Denoiser": "quieten.denoise",
+    "Restorer": "quieten.restore",
     "Stream": "quieten.denoise",
     "read_audio": "quieten.audio",
     "write_audio": "quieten.audio",

@@ -128,6 +128,11 @@ def test_data_as_wav_is_the_default(quieten: Quieten):
         (("sines", "out", "--train", "0", "--valid", "0"), "no signals: ask for 1 or more"),
         (("minds14", "out", "--train", "5"), "--train means nothing for minds14"),
         (("minds14", "out", "--format", "npy"), "--format npy means nothing for minds14"),
+        (("piano", "out", "--valid", "0.1"), "--valid 0.1: for piano, say how many pieces"),
+        (("piano", "out", "--plot", "x.png"), "--plot means nothing for piano"),
+        (("piano", "out", "--seconds", "1"), "pieces need 5 s or more"),
+        (("sines", "out", "--program", "3"), "--program means nothing for sines"),
+        (("piano", "out", "--soundfont", "none.sf2"), "none.sf2: no such soundfont"),
     ],
 )
 def test_data_says_what_to_do_in_one_line(quieten: Quieten, arguments: tuple[str, ...], words: str):

@@ -316,3 +316,54 @@ def test_without_noise_only_the_damage_differs(recipe, tmp_path):
     for item in items:
         np.testing.assert_array_equal(*sounds(item))
     assert items[0].labels["snr_db"] == items[0].labels["noise_type"] == ""
+
+
+def test_a_pipeline_makes_pairs_and_says_what_it_drew(recipe, tmp_path):
+    """The target of `sample` is limited to its high rate, which is the rate of the files."""
+    steps = "sample 4000 8000, whitenoise snr_db=20"
+    made = replace(recipe, noise=(), snr_db=(), preprocessing=steps)
+    for item in write_testset(made, tmp_path / "set"):
+        noisy, clean = sounds(item)
+        assert item.labels["drawn"] == "sample low_hz=4000 filter=usual; whitenoise snr_db=20"
+        assert (item.labels["sample_rate"], item.labels["reverb"]) == ("8000", "0")
+        assert read_audio(item.noisy)[1] == 8000 and noisy.shape == clean.shape
+        lost = np.abs(np.fft.rfft(noisy - clean))[: clean.size // 4]
+        assert rms(noisy - clean) > 0 and lost.size
+    assert contents(tmp_path / "set") == contents_of_again(made, tmp_path)
+
+
+def contents_of_again(recipe, tmp_path):
+    write_testset(recipe, tmp_path / "again")
+    return contents(tmp_path / "again")
+
+
+def test_a_pipeline_takes_the_noise_and_rooms_that_were_dealt(recipe, tmp_path):
+    response = np.zeros(RATE // 2)
+    response[[0, RATE // 10]] = 0.9, 0.9
+    put(tmp_path / "rooms" / "echo.wav", response)
+    steps = "reverb room=measured drr_db=6, noise 10"
+    made = replace(
+        recipe, snr_db=(), rir=(tmp_path / "rooms",), preprocessing=steps, count=3, seconds=0.8
+    )
+    for item in write_testset(made, tmp_path / "set"):
+        noisy, clean = sounds(item)
+        assert item.labels["noise_file"] and item.labels["reverb"] == "1"
+        echo = clean[: -RATE // 10] * 10 ** (-6 / 20)
+        wet = clean.copy()
+        wet[RATE // 10 :] += echo
+        level_db = 20 * np.log10(rms(wet) / rms(noisy - wet))
+        assert level_db == pytest.approx(10, abs=0.1)
+    assert not (tmp_path / "set/clean_early").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"snr_db": (5.0,), "preprocessing": "clip 3"}, "says all but the rate itself"),
+        ({"clip_db": 3.0, "snr_db": (), "preprocessing": "clip 3"}, "says all but the rate itself"),
+        ({"snr_db": (), "preprocessing": "shout"}, "no step is called 'shout'"),
+    ],
+)
+def test_a_pipeline_stands_alone(recipe, tmp_path, change, words):
+    with pytest.raises(ConfigError, match=words):
+        write_testset(replace(recipe, **change), tmp_path / "set")
