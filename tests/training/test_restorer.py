@@ -11,7 +11,7 @@ from quieten.errors import ConfigError
 from quieten.restore import Restorer as RestoringTool
 from quieten.signals import SignalDenoiser
 from quieten.training import export as exporter
-from quieten.training.checkpoint import save
+from quieten.training.checkpoint import save, start_from
 from quieten.training.config import load_config
 from quieten.training.models.restorer import Restorer, RestorerAE, open_autoencoder
 from quieten.training.reload import open_collaborative, open_denoiser
@@ -354,6 +354,54 @@ def test_wrong_steps_stop_before_the_run(folders, tmp_path):
     with pytest.raises(ConfigError, match="no step is called 'shout'"):
         main("restorer", None, overrides, tmp_path / "run", resume=False)
     assert not (tmp_path / "run").exists()
+
+
+TAPS = ("model.past_frames=2", "model.future_frames=1")
+
+
+def test_a_run_with_taps_begins_as_the_run_without(trained, tmp_path):
+    """Weights that lack the taps are taken; the taps start at zero."""
+    family = trained()
+    save(family.updaters, tmp_path / "plain.safetensors", settings(), 12, 1.0)
+    wider = Restorer(settings(*TAPS))
+    start_from(wider.updaters, str(tmp_path / "plain.safetensors"))
+    sound = pair()[0]
+    assert torch.equal(wider.denoise(sound), family.denoise(sound))
+    other = Restorer(settings("model.channels=[8,16]"))
+    with pytest.raises(ConfigError, match="holds another network"):
+        start_from(other.updaters, str(tmp_path / "plain.safetensors"))
+
+
+def test_taps_take_from_their_frames(make):
+    """One tap alone gives the spectrum of that frame, turned and scaled; beyond the ends, zeros."""
+    net = make(*TAPS).updaters["net"].averaged
+    assert net.offsets == [-2, -1, 1]
+    spectrum = torch.randn(1, 6, 129, 2)
+    late = torch.zeros(1, net.taps.in_channels, 6, 64)
+    for place, offset in enumerate(net.offsets):
+        net.taps.bias.data.zero_()
+        taps = net.taps.bias.data.view(2, 6)  # (patch, 2K): real and imaginary of each tap
+        taps[:, 2 * place], taps[:, 2 * place + 1] = 0.5, -0.25
+        gain = torch.complex(torch.tanh(torch.tensor(0.5)), torch.tanh(torch.tensor(-0.25)))
+        made = torch.view_as_complex(net.filtered(late, spectrum).contiguous())
+        expected = torch.zeros_like(made)
+        x = torch.view_as_complex(spectrum)
+        for n in range(6):
+            if 0 <= n + offset < 6:
+                expected[:, n, 1:] = gain * x[:, n + offset, 1:]
+        torch.testing.assert_close(made, expected)
+
+
+def test_a_network_with_taps_is_exported(make, tmp_path, rng):
+    family = make(*TAPS)
+    for step in range(8):
+        family.step(*pair(), step)
+    assert family.updaters["net"].averaged.taps.weight.abs().max() > 0
+    save(family.updaters, tmp_path / "best.safetensors", settings(*TAPS), 8, 1.0)
+    made = exporter.main(tmp_path / "best.safetensors", tmp_path / "taps.onnx", None)
+    sound = (0.1 * rng.standard_normal(5000)).astype(np.float32)
+    expected = family.denoise(torch.from_numpy(sound)[None])[0].numpy()
+    np.testing.assert_allclose(Denoiser(made.path)(sound, RATE), expected, atol=5e-6)
 
 
 def test_both_halves_make_the_whole(make):

@@ -145,9 +145,16 @@ class Updater:
         }
 
     def begin_with(self, weights: dict[str, Tensor]) -> None:
-        """Takes over weights, trained and averaged alike, without any state of the optimiser."""
-        self.net.load_state_dict(weights)
-        self.averaged.load_state_dict(weights)
+        """Takes over weights, trained and averaged alike, without any state of the optimiser.
+
+        Parts that the network calls optional keep their start where the weights lack them.
+
+        Raises: RuntimeError if they are of another network.
+        """
+        optional = getattr(self.net, "optional_parts", ())
+        kept = {k: v for k, v in self.net.state_dict().items() if k.split(".")[0] in optional}
+        self.net.load_state_dict(kept | weights)
+        self.averaged.load_state_dict(kept | weights)
 
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         """Takes over what `tensors` and `numbers` returned in another process."""

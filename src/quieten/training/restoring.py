@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from quieten.errors import ConfigError
 from quieten.training.config import Section
-from quieten.training.generators import AudioUNet, MultiScale, check_depth
+from quieten.training.generators import AudioUNet, MultiScale, check_depth, subpixel
 from quieten.training.spectral import istft, padded_stft, stft
 
 COMPRESSION = 0.3
@@ -44,6 +44,9 @@ class RestorerConfig(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     n_fft: int = 2048
     hop_length: int = 512
+    past_frames: int = Field(0, ge=0)
+    future_frames: int = Field(0, ge=0)
+    """Frames before and after each one from which a spectrogram model predicts it as well."""
     window_frames: int = 128
     """Frames that a spectrogram model sees at once when it is used, and of them:"""
     margin_frames: int = 24
@@ -98,13 +101,25 @@ class SpectralGenerator(nn.Module):
     """A generator over spectra: a complex mask on what is there, and what is added to it.
 
     What is added has the phase of the rectified sound, whose harmonics lie where those of the
-    sound go on (the non-linear device of bandwidth extension: Makhoul & Berouti 1979).
+    sound go on (the non-linear device of bandwidth extension: Makhoul & Berouti 1979). With
+    neighbouring frames it filters across them as well: tones hold their phase for longer than a
+    frame, and reverberation is what frames before have left (deep filtering: Mack & Habets 2019).
     """
+
+    optional_parts = ("taps",)  # weights to begin with may lack them
 
     def __init__(self, config: RestorerConfig) -> None:
         super().__init__()
         self.n_fft, self.hop_length = config.n_fft, config.hop_length
         self.body = make_multiscale(config, 4, 3, 2)
+        self.past, self.future = config.past_frames, config.future_frames
+        self.offsets = [k for k in range(-self.past, self.future + 1) if k]
+        if self.offsets:
+            late = self.body.leave.in_channels
+            self.taps = nn.Conv2d(late, 2 * len(self.offsets) * config.patch, 3, padding=1)
+            nn.init.zeros_(self.taps.weight)
+            assert self.taps.bias is not None
+            nn.init.zeros_(self.taps.bias)
         if config.n_fft // 2 % self.body.multiple():
             raise ConfigError(
                 f"model.n_fft={config.n_fft}: half of it must be a multiple of "
@@ -145,7 +160,23 @@ class SpectralGenerator(nn.Module):
         rectified = seen[..., 2:]
         magnitude = torch.sqrt(rectified.square().sum(-1, keepdim=True) + SILENCE * level**2)
         added = rectified / magnitude * level * raw[..., 2:].clamp(*ADDED).exp()
+        if self.offsets:
+            added = added + self.filtered(late, seen[..., :2])
         return torch.cat([mask, added], dim=-1)
+
+    def filtered(self, late: Tensor, spectrum: Tensor) -> Tensor:
+        """Returns what neighbouring frames say about each, (B, N, F, 2), for (B, N, F, 2)."""
+        taps = subpixel(self.taps(late), self.body.patch).float().permute(0, 2, 3, 1)
+        taps = functional.pad(torch.tanh(taps), (0, 0, 1, 0))  # (B, N, F, 2K), none at DC
+        padded = functional.pad(spectrum, (0, 0, 0, 0, self.past, self.future))
+        total = torch.zeros_like(spectrum)
+        for i, offset in enumerate(self.offsets):
+            first = self.past + offset
+            x = padded[:, first : first + spectrum.shape[1]]
+            real, imaginary = taps[..., 2 * i : 2 * i + 1], taps[..., 2 * i + 1 : 2 * i + 2]
+            turned = torch.cat([-x[..., 1:], x[..., :1]], dim=-1)
+            total = total + real * x + imaginary * turned
+        return total
 
     def late(self, waveform: Tensor) -> Tensor:
         """Returns the last activations before the output."""
