@@ -30,6 +30,23 @@ if TYPE_CHECKING:
     from quieten.plan import Failure, Job, Request
 
 
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="A file, a folder (for several inputs; mirrors the tree of input folders), or - for "
+        "WAV on stdout. Without it: NAME.quieten.EXT beside the input.",
+    ),
+]
+Residual = Annotated[
+    str | None,
+    typer.Option(metavar="OUT", help="Also write what was removed, to a file or folder."),
+]
+Replace = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+
+
 class Channels(StrEnum):
     """How the channels of a sound are treated."""
 
@@ -48,16 +65,7 @@ def denoise(
             show_default=False,
         ),
     ],
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="OUT",
-            help="A file, a folder (for several inputs; mirrors the tree of input folders), or - "
-            "for WAV on stdout. Without it: NAME.quieten.EXT beside the input.",
-        ),
-    ] = None,
+    output: Output = None,
     model: Annotated[
         str, typer.Option(metavar="NAME|PATH", help="A model of `quieten models`, or an ONNX file.")
     ] = "speech",
@@ -65,10 +73,7 @@ def denoise(
         float | None,
         typer.Option(metavar="N", help="Remove at most N dB; 0 gives the input back, bit by bit."),
     ] = None,
-    residual: Annotated[
-        str | None,
-        typer.Option(metavar="OUT", help="Also write what was removed, to a file or folder."),
-    ] = None,
+    residual: Residual = None,
     channels: Annotated[
         Channels, typer.Option(help="One gain for all channels keeps the stereo image.")
     ] = Channels.LINKED,
@@ -86,7 +91,7 @@ def denoise(
             "--fill", help="Of tables: interpolate over missing values and uneven time steps."
         ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    overwrite: Replace = False,
     as_json: AsJson = False,
 ) -> None:
     """Denoise audio files; rate, channels, length, format and tags stay as they are."""

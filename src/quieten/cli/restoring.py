@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quieten.cli.console import AsJson, app, extra_train
-from quieten.cli.denoising import run
+from quieten.cli.denoising import Output, Replace, Residual, run
 from quieten.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,16 +32,7 @@ def restore(
             show_default=False,
         ),
     ],
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="OUT",
-            help="A file, a folder (for several inputs; mirrors the tree of input folders), or - "
-            "for WAV on stdout. Without it: NAME.quieten.EXT beside the input.",
-        ),
-    ] = None,
+    output: Output = None,
     task: Annotated[Task, typer.Option(help="What is to be repaired.")] = Task.ALL,
     rate: Annotated[
         int | None,
@@ -59,10 +50,7 @@ def restore(
         float | None,
         typer.Option(metavar="N", help="Change no more than removing N dB; 0 changes nothing."),
     ] = None,
-    residual: Annotated[
-        str | None,
-        typer.Option(metavar="OUT", help="Also write what was removed, to a file or folder."),
-    ] = None,
+    residual: Residual = None,
     collaborative: Annotated[
         bool,
         typer.Option(
@@ -74,7 +62,7 @@ def restore(
     window_batch: Annotated[
         int, typer.Option(metavar="N", help="Windows in one call of the model.")
     ] = 1,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    overwrite: Replace = False,
     as_json: AsJson = False,
 ) -> None:
     """Restore music: raise its bandwidth, remove noise or reverberation, or all of it."""
