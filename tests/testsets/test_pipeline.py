@@ -93,6 +93,15 @@ def test_a_sampled_target_is_limited_to_the_high_rate(music):
         assert levels == pytest.approx(expected, abs=0.02)
 
 
+def test_a_limited_target_has_lost_what_the_sound_has_lost(music):
+    given = "sample 4000 limits_target=true, whitenoise snr_db=30"
+    sound = degrade(music, RATE, parse_pipeline(given), np.random.default_rng(0))
+    spectrum = np.abs(np.fft.rfft(sound.target)) / music.size * 20
+    assert [spectrum[f] for f in (220, 1500, 3000)] == pytest.approx([1, 1, 0], abs=0.02)
+    noise = sound.degraded - sound.target
+    assert 20 * np.log10(rms(sound.target) / rms(noise)) == pytest.approx(30, abs=0.3)
+
+
 @pytest.mark.parametrize("name", ["whitenoise", "pinknoise", "brownnoise", "tpdfnoise", "anynoise"])
 def test_noise_has_its_level(name, music):
     by_snr = degrade(music, RATE, parse_pipeline(f"{name} snr_db=10"), np.random.default_rng(0))

@@ -101,6 +101,8 @@ class Sample(Step):
     high_hz: float = Field(0, ge=0)
     """Rate that the target is limited to; 0: that of the sound."""
     filter: Literal["sinc", "usual", "gentle", "any"] = "usual"
+    limits_target: bool = False
+    """The target takes the same way: nothing is lost that could be restored."""
 
     def draw(self, rng: np.random.Generator) -> Values:
         names = list(FILTERS)
@@ -111,7 +113,10 @@ class Sample(Step):
         degraded, target, rate = sound.degraded, sound.target, sound.sample_rate
         if 0 < self.high_hz < rate:
             degraded, target = (through_rate(w, rate, self.high_hz) for w in (degraded, target))
-        return through_rate(degraded, rate, float(values["low_hz"]), str(values["filter"])), target
+        way = float(values["low_hz"]), str(values["filter"])
+        if self.limits_target:
+            target = through_rate(target, rate, *way)
+        return through_rate(degraded, rate, *way), target
 
 
 class MadeNoise(Step):
