@@ -88,16 +88,16 @@ VARIANTS = {
         },
         1.2,
     ),
-    "l2_gan": Variant("+ discriminator", {"loss": "{l2=1.0,adversarial=1e-6}"} | GAN, 1.3),
+    "l2_gan": Variant("+ discriminator", {"loss": "{l2=1.0,adversarial=3e-5}"} | GAN, 1.3),
     "l2_conditional": Variant(
         "+ discriminator that sees the input",
-        {"loss": "{l2=1.0,adversarial=1e-6}", "model.conditional": "true"} | GAN,
+        {"loss": "{l2=1.0,adversarial=3e-5}", "model.conditional": "true"} | GAN,
         1.3,
     ),
     "l2_both": Variant(
         "+ both",
         {
-            "loss": "{l2=1.0,features=1e-4,adversarial=1e-6}",
+            "loss": "{l2=1.0,features=1e-4,adversarial=3e-5}",
             "model.autoencoder": "RUNS/autoencoder/last.safetensors",
         }
         | GAN,

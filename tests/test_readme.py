@@ -53,7 +53,8 @@ def command_lines(program: str) -> list[tuple[str, list[str]]]:
     found = []
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
-        lines = [line for block in blocks(path, "sh", "bash") for line in block.splitlines()]
+        shell = "\n".join(blocks(path, "sh", "bash")).replace("\\\n", " ")
+        lines = shell.splitlines()
         lines += re.findall(rf"`({program} [^`\n]+)`", BLOCK.sub("", text))
         for line in lines:
             commands = split_pipeline(line) if line.strip() else []
