@@ -60,7 +60,11 @@ COMMON = {
 }
 """Settings of all variants: small enough for two minutes of one processor each."""
 
-GAN = {"model.extras_from_step": "50"}
+GAN = {
+    "model.extras_from_step": "50",
+    "model.collaborative_step": "0.03",
+    "optimizer.rates": "{discriminator=5e-4}",
+}
 
 
 @dataclass(frozen=True)
@@ -83,21 +87,21 @@ VARIANTS = {
     "l2_features": Variant(
         "+ autoencoder's features",
         {
-            "loss": "{l2=1.0,features=1e-4}",
+            "loss": "{l2=1.0,features=30}",
             "model.autoencoder": "RUNS/autoencoder/last.safetensors",
         },
         1.2,
     ),
-    "l2_gan": Variant("+ discriminator", {"loss": "{l2=1.0,adversarial=3e-5}"} | GAN, 1.3),
+    "l2_gan": Variant("+ discriminator", {"loss": "{l2=1.0,adversarial=3e-4}"} | GAN, 1.3),
     "l2_conditional": Variant(
         "+ discriminator that sees the input",
-        {"loss": "{l2=1.0,adversarial=3e-5}", "model.conditional": "true"} | GAN,
+        {"loss": "{l2=1.0,adversarial=3e-4}", "model.conditional": "true"} | GAN,
         1.3,
     ),
     "l2_both": Variant(
         "+ both",
         {
-            "loss": "{l2=1.0,features=1e-4,adversarial=3e-5}",
+            "loss": "{l2=1.0,features=30,adversarial=3e-4}",
             "model.autoencoder": "RUNS/autoencoder/last.safetensors",
         }
         | GAN,
@@ -238,11 +242,12 @@ def train_autoencoder(data: Path, runs: Path) -> None:
 def shape(data: Path, runs: Path) -> None:
     """Trains the discriminator of a variant on what it has refined itself."""
     changes = settings(REFINED) | {
-        "steps": "30",
+        "steps": "60",
         "start_from": str(runs / REFINED / "last.safetensors"),
         "model.shaping": "true",
         "model.collaborative_most": "10",
-        "optimizer.rates": "{discriminator=2e-4}",
+        "optimizer.warmup_steps": "1",
+        "optimizer.rates": "{discriminator=1e-4}",
     }
     quieten_train("restorer", changes, data, runs / "shaped")
 

@@ -138,7 +138,9 @@ class Restorer:
         updater = self.updaters["discriminator"]
         updater.net.train(late >= 0)
         made, real, seen = self.pieces(restored, clean, noisy)
-        accepted, taken = updater.net(made, seen), updater.net(real, seen)
+        # in one batch: norms over each alone would tell them apart, and not once it is used
+        logits = updater.net(torch.cat([made, real]), torch.cat([seen, seen]))
+        accepted, taken = logits.chunk(2)
         loss = functional.softplus(-taken).mean() + functional.softplus(accepted).mean()
         if late >= 0:
             updater.update(loss, late)
