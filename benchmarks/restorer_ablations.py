@@ -65,6 +65,14 @@ GAN = {
     "model.collaborative_step": "0.03",
     "optimizer.rates": "{discriminator=5e-4}",
 }
+AUDIOUNET = {
+    "model.generator": "audiounet",
+    "model.domain": "waveform",
+    "model.width": "0.25",
+    "model.window": "2048",
+    "optimizer.learning_rate": "1e-3",
+}
+COMPOSITE = "{snr=0.1,lsd=1.0,magnitude=2.0,complex=1.0}"
 
 
 @dataclass(frozen=True)
@@ -116,20 +124,13 @@ VARIANTS = {
         },
         1.0,
     ),
-    "audiounet": Variant(
-        "audiounet, a quarter of the channels, L2",
-        {
-            "model.generator": "audiounet",
-            "model.domain": "waveform",
-            "model.width": "0.25",
-            "model.window": "2048",
-            "optimizer.learning_rate": "1e-3",
-        },
-        1.0,
+    "audiounet": Variant("audiounet, a quarter of the channels, L2", AUDIOUNET, 1.0),
+    "audiounet_ours": Variant(
+        "the same, SNR + LSD + compressed spectra", AUDIOUNET | {"loss": COMPOSITE}, 1.1
     ),
     "ours": Variant(
         "multiscale on spectra, SNR + LSD + compressed spectra",
-        {"loss": "{snr=0.1,lsd=1.0,magnitude=2.0,complex=1.0}"},
+        {"loss": COMPOSITE},
         1.1,
     ),
     "ours_gan": Variant(

@@ -15,7 +15,7 @@ from quieten.training.checkpoint import save, start_from
 from quieten.training.config import load_config
 from quieten.training.models.restorer import Restorer, RestorerAE, open_autoencoder
 from quieten.training.reload import open_collaborative, open_denoiser
-from quieten.training.restoring import SpectralGenerator, WaveformGenerator, rectify
+from quieten.training.restoring import rectify
 from quieten.training.spectral import stft
 from quieten.training.tensorfile import load_checkpoint
 from quieten.training.train import main, train
@@ -372,26 +372,6 @@ def test_a_run_with_taps_begins_as_the_run_without(trained, tmp_path):
         start_from(other.updaters, str(tmp_path / "plain.safetensors"))
 
 
-def test_taps_take_from_their_frames(make):
-    """One tap alone gives the spectrum of that frame, turned and scaled; beyond the ends, zeros."""
-    net = make(*TAPS).updaters["net"].averaged
-    assert net.offsets == [-2, -1, 1]
-    spectrum = torch.randn(1, 6, 129, 2)
-    late = torch.zeros(1, net.taps.in_channels, 6, 64)
-    for place, offset in enumerate(net.offsets):
-        net.taps.bias.data.zero_()
-        taps = net.taps.bias.data.view(2, 6)  # (patch, 2K): real and imaginary of each tap
-        taps[:, 2 * place], taps[:, 2 * place + 1] = 0.5, -0.25
-        gain = torch.complex(torch.tanh(torch.tensor(0.5)), torch.tanh(torch.tensor(-0.25)))
-        made = torch.view_as_complex(net.filtered(late, spectrum).contiguous())
-        expected = torch.zeros_like(made)
-        x = torch.view_as_complex(spectrum)
-        for n in range(6):
-            if 0 <= n + offset < 6:
-                expected[:, n, 1:] = gain * x[:, n + offset, 1:]
-        torch.testing.assert_close(made, expected)
-
-
 def test_a_network_with_taps_is_exported(make, tmp_path, rng):
     family = make(*TAPS)
     for step in range(8):
@@ -402,17 +382,3 @@ def test_a_network_with_taps_is_exported(make, tmp_path, rng):
     sound = (0.1 * rng.standard_normal(5000)).astype(np.float32)
     expected = family.denoise(torch.from_numpy(sound)[None])[0].numpy()
     np.testing.assert_allclose(Denoiser(made.path)(sound, RATE), expected, atol=5e-6)
-
-
-def test_both_halves_make_the_whole(make):
-    """What collaborative sampling takes apart is what training and export use."""
-    for kind, expected in (("spectrogram", SpectralGenerator), ("audiounet", WaveformGenerator)):
-        net = make(kind=kind).updaters["net"].averaged
-        assert isinstance(net, expected)
-        sound = 0.1 * torch.randn(2, 2048)
-        halves = net.finish(net.late(sound), sound)
-        if kind == "spectrogram":
-            seen = net.seen(sound)
-            torch.testing.assert_close(halves, net.waveform(net(seen), seen))
-        else:
-            torch.testing.assert_close(halves, net(sound))
