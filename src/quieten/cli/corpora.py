@@ -100,14 +100,13 @@ def data(
 ) -> None:
     """Turn a speech corpus into folders to train with, draw sines, or compose piano pieces."""
     signal.signal(signal.SIGTERM, stop_on_signal)
+    speech = {"--from": source, "--language": language, "--rate": rate, "--test": test}
     if corpus == Corpus.PIANO:
-        speech = {"--from": source, "--language": language, "--rate": rate, "--test": test}
         refuse(corpus, speech | {"--format": suffix, "--plot": plot})
         _write_piano(out, train, valid, seconds, seed, soundfont, program or 0)
         return
     refuse(corpus, {"--seconds": seconds, "--soundfont": soundfont, "--program": program})
     if corpus == Corpus.SINES:
-        speech = {"--from": source, "--language": language, "--rate": rate, "--test": test}
         refuse(corpus, speech)
         _write_sines(out, train, valid, f".{suffix or Suffix.WAV}", seed, plot)
         return
@@ -140,11 +139,9 @@ def _write_sines(
     from quieten.reproduce.signal_pictures import draw_signals
 
     default = SinesLayout()
-    valid = default.validation if valid is None else valid
-    if valid != int(valid):
-        raise ConfigError(f"--valid {valid}: for sines, say how many signals, such as 200")
+    count = _whole(valid, default.validation, "for sines, say how many signals, such as 200")
     train = default.train if train is None else train
-    layout = SinesLayout(train, int(valid), seed, suffix)
+    layout = SinesLayout(train, count, seed, suffix)
     with counting_bar(f"writing {Corpus.SINES}") as progress:
         write_sines(out, layout, progress)
     say(f"{out}  " + "  ".join(f"{count} {name}" for name, count in layout.folders().items()))
@@ -165,12 +162,9 @@ def _write_piano(
     from quieten.corpora.piano import PianoLayout, write_piano
 
     default = PianoLayout()
-    valid = default.valid if valid is None else valid
-    if valid != int(valid):
-        raise ConfigError(f"--valid {valid}: for piano, say how many pieces, such as 4")
     layout = PianoLayout(
         default.train if train is None else train,
-        int(valid),
+        _whole(valid, default.valid, "for piano, say how many pieces, such as 4"),
         seconds or default.seconds,
         seed,
         program,
@@ -178,6 +172,15 @@ def _write_piano(
     with counting_bar(f"composing {Corpus.PIANO}") as progress:
         write_piano(out, layout, soundfont, progress)
     say(f"{out}  {layout.train} train  {layout.valid} valid")
+
+
+def _whole(valid: float | None, default: int, remedy: str) -> int:
+    """The value of --valid where it is a number of signals or pieces."""
+    if valid is None:
+        return default
+    if valid != int(valid):
+        raise ConfigError(f"--valid {valid}: {remedy}")
+    return int(valid)
 
 
 def _counts(splits: Sequence[str]) -> str:

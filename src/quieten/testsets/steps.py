@@ -4,6 +4,7 @@ Waveforms are float32 (T,).
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -76,7 +77,7 @@ class Sound:
         )
 
 
-class Step(BaseModel):
+class Step(BaseModel, ABC):
     """One degradation and its settings; the subclasses are `DEGRADATIONS`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,13 +85,13 @@ class Step(BaseModel):
     chance: float = Field(1.0, ge=0, le=1)
     """How probable it is that the step is taken."""
 
+    @abstractmethod
     def draw(self, rng: np.random.Generator) -> Values:
         """Returns what is left to chance, drawn."""
-        raise NotImplementedError
 
+    @abstractmethod
     def apply(self, sound: Sound, values: Values, sounds: Sounds) -> tuple[Waveform, Waveform]:
         """Returns (degraded, target) after the step with drawn values."""
-        raise NotImplementedError
 
 
 class Sample(Step):
@@ -133,7 +134,7 @@ class MadeNoise(Step):
     colour: ClassVar[str]
 
     def draw(self, rng: np.random.Generator) -> Values:
-        spread = rng.normal(0, math.sqrt(self.variance)) if self.variance else 0.0
+        spread = around_zero(self.variance, rng)
         seed = float(rng.integers(2**31))
         if self.snr_db is None:
             return {"intensity": max(0.0, self.intensity + spread), "seed": seed}
@@ -186,7 +187,7 @@ class FileNoise(Step):
     variance: float = Field(0, ge=0)
 
     def draw(self, rng: np.random.Generator) -> Values:
-        spread = rng.normal(0, math.sqrt(self.variance)) if self.variance else 0.0
+        spread = around_zero(self.variance, rng)
         return {"snr_db": evenly(self.snr_db, rng) + spread, "seed": float(rng.integers(2**31))}
 
     def apply(self, sound: Sound, values: Values, sounds: Sounds) -> tuple[Waveform, Waveform]:
@@ -290,9 +291,8 @@ class Coded(Step):
         return {"codec": self.codec}
 
     def apply(self, sound: Sound, values: Values, sounds: Sounds) -> tuple[Waveform, Waveform]:
-        return round_trip(np.clip(sound.degraded, -1, 1), sound.sample_rate, self.codec), (
-            sound.target
-        )
+        limited = np.clip(sound.degraded, -1, 1)
+        return round_trip(limited, sound.sample_rate, self.codec), sound.target
 
 
 DEGRADATIONS: dict[str, type[Step]] = {
@@ -319,6 +319,11 @@ def _plain(value: float | str) -> str:
 def evenly(value: Number, rng: np.random.Generator) -> float:
     """Returns a number, or one between two."""
     return float(rng.uniform(*value)) if isinstance(value, tuple) else value
+
+
+def around_zero(variance: float, rng: np.random.Generator) -> float:
+    """Returns a normal number; 0, and nothing is drawn, without a variance."""
+    return float(rng.normal(0, math.sqrt(variance))) if variance else 0.0
 
 
 def in_octaves(value: Number, rng: np.random.Generator) -> float:
