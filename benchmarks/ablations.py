@@ -10,18 +10,14 @@ docs/models.md, unless --dry-run is given. Needs quieten[train,eval,pesq].
 """
 
 import argparse
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import starmap
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common import HERE, ONE_THREAD, table, write_section
+from common import HERE, quieten_train, table, write_section
 from quieten.reproduce.clips import add_white_noise, read_clips
 from quieten.reproduce.rows import Pair, Row, measure
 from quieten.reproduce.vqvae_unet import CONDITIONS, SAMPLE_RATE
@@ -164,21 +160,11 @@ def settings(name: str) -> dict[str, str]:
 
 def train(name: str, data: Path, run: Path) -> None:
     """Trains a variant, or goes on with it; a finished run is left as it is."""
-    if (run / "done").exists():
-        return
     runs = str(run.parent)
     changes = {key: value.replace("RUNS", runs) for key, value in settings(name).items()}
-    changes["data.cache"] = f"{runs}/cache"
     changes["validation.clean"] = f'["{data / "speech_valid"}"]'
-    family = VARIANTS[name].family
-    command = [sys.executable, "-m", "quieten", "train", family, "--out", str(run)]
-    command += ["--clean", str(data / "speech_train"), "--noise", str(data / "noise_train")]
-    command += [
-        part for pair in starmap("{}={}".format, changes.items()) for part in ("--set", pair)
-    ]
-    command += ["--resume"] if (run / "last.safetensors").exists() else []
-    subprocess.run(command, check=True, env=os.environ | ONE_THREAD)
-    (run / "done").touch()
+    folders = ["--clean", str(data / "speech_train"), "--noise", str(data / "noise_train")]
+    quieten_train(VARIANTS[name].family, changes, run, folders)
 
 
 def cells(name: str, data: Path, run: Path) -> list[str]:

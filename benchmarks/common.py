@@ -1,4 +1,4 @@
-"""What `quality.py` and `speed.py` share: sections of docs/benchmarks.md, and which peers are here.
+"""What the benchmarks share: sections of a page, which peers are here, a training that goes on.
 
 The words of the page are written by hand. A section NAME stands between `<!-- NAME:start -->` and
 `<!-- NAME:end -->`; one command owns it and replaces it whole.
@@ -12,8 +12,9 @@ import re
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from itertools import starmap
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -96,3 +97,24 @@ def choose(
 def versions(peers: Sequence[str], found: Inventory) -> list[str]:
     """Returns what the peers are made of, such as "ffmpeg 5.1", each once and sorted."""
     return sorted({f"{found[name]['source']} {found[name]['version']}" for name in peers})
+
+
+def quieten_train(
+    family: str, changes: Mapping[str, str], run: Path, folders: Sequence[str]
+) -> None:
+    """Runs `quieten train`, or goes on with it; a finished run is left as it is.
+
+    Args:
+        changes: key -> value, as `--set` takes it.
+        folders: the options that name the recordings.
+    """
+    if (run / "done").exists():
+        return
+    command = [sys.executable, "-m", "quieten", "train", family, "--out", str(run), *folders]
+    changes = {**changes, "data.cache": f"{run.parent}/cache"}
+    command += [
+        part for pair in starmap("{}={}".format, changes.items()) for part in ("--set", pair)
+    ]
+    command += ["--resume"] if (run / "last.safetensors").exists() else []
+    subprocess.run(command, check=True, env=os.environ | ONE_THREAD)
+    (run / "done").touch()

@@ -12,19 +12,15 @@ measured with more and less of what it adds. Writes three sections of docs/model
 """
 
 import argparse
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import starmap
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common import HERE, ONE_THREAD, table, write_section
+from common import HERE, quieten_train, table, write_section
 from quieten.audio import read_audio
 from quieten.metrics import lsd, snr_db
 from quieten.reproduce.restorer import CLIP_S, SEED, TASKS
@@ -198,20 +194,6 @@ def folders(data: Path) -> list[str]:
     ]
 
 
-def quieten_train(family: str, changes: dict[str, str], data: Path, run: Path) -> None:
-    """Runs `quieten train`, or goes on with it; a finished run is left as it is."""
-    if (run / "done").exists():
-        return
-    changes = changes | {"data.cache": f"{run.parent}/cache"}
-    command = [sys.executable, "-m", "quieten", "train", family, "--out", str(run), *folders(data)]
-    command += [
-        part for pair in starmap("{}={}".format, changes.items()) for part in ("--set", pair)
-    ]
-    command += ["--resume"] if (run / "last.safetensors").exists() else []
-    subprocess.run(command, check=True, env=os.environ | ONE_THREAD)
-    (run / "done").touch()
-
-
 def settings(name: str) -> dict[str, str]:
     """Returns key -> value of a variant: what all have, and its own."""
     variant = VARIANTS[name]
@@ -222,7 +204,7 @@ def settings(name: str) -> dict[str, str]:
 def train(name: str, data: Path, runs: Path) -> None:
     """Trains a variant."""
     changes = {key: value.replace("RUNS", str(runs)) for key, value in settings(name).items()}
-    quieten_train("restorer", changes, data, runs / name)
+    quieten_train("restorer", changes, runs / name, folders(data))
 
 
 def train_autoencoder(data: Path, runs: Path) -> None:
@@ -237,7 +219,7 @@ def train_autoencoder(data: Path, runs: Path) -> None:
         "validation.items": "2",
         "validation.every_steps": "1000",
     }
-    quieten_train("restorer_ae", changes, data, runs / "autoencoder")
+    quieten_train("restorer_ae", changes, runs / "autoencoder", folders(data))
 
 
 def shape(data: Path, runs: Path) -> None:
@@ -250,7 +232,7 @@ def shape(data: Path, runs: Path) -> None:
         "optimizer.warmup_steps": "1",
         "optimizer.rates": "{discriminator=1e-4}",
     }
-    quieten_train("restorer", changes, data, runs / "shaped")
+    quieten_train("restorer", changes, runs / "shaped", folders(data))
 
 
 def means(
