@@ -109,6 +109,20 @@ def test_note_of_the_plan_and_limited_samples_become_warnings(tmp_path: Path) ->
     assert read_audio(target)[0].max() == 32767 / 32768
 
 
+@pytest.mark.parametrize(
+    ("gain", "words"), [(0.05, "were removed: listen with --residual"), (0.5, "")]
+)
+def test_a_voice_that_was_removed_becomes_a_warning(
+    tmp_path: Path, speech_like: Callable[..., Waveform], gain: float, words: str
+) -> None:
+    source, target = tmp_path / "in.wav", tmp_path / "out.wav"
+    write_audio(source, speech_like(10.0)[None], 16_000, subtype="PCM_16")
+    quieter = str(tiny_model.constant(tmp_path, gain))
+    result = denoise_file(Job(source, target, settings=Settings(quieter)))
+    assert words in " ".join(result.warnings) and bool(result.warnings) == bool(words)
+    assert (result.voice_lost_s > 1) == bool(words)
+
+
 def test_job_result_and_failure_can_travel_to_other_processes(
     tmp_path: Path, model: str, noisy: Waveform
 ) -> None:

@@ -22,6 +22,7 @@ from quieten.audio import AudioReader, AudioWriter
 from quieten.denoise import Denoiser, Samples
 from quieten.errors import AudioError, ConfigError
 from quieten.formats import AudioInfo
+from quieten.guard import Verdict, VoiceGuard
 from quieten.plan import PIPE, Job, Settings, refuse_loss
 from quieten.restore import TASKS, Restorer
 from quieten.runtime import available, available_waveform
@@ -48,6 +49,7 @@ class Result:
     # RMS over all channels, -inf for silence; of a table re 1 of its unit and without its means
     level_before_dbfs: float
     level_after_dbfs: float
+    voice_lost_s: float  # seconds of what sounds like a voice that came out much quieter
     elapsed_s: float
     warnings: tuple[str, ...]
 
@@ -135,12 +137,13 @@ def denoise_file(
         source = stack.enter_context(_open_source(job))
         stream = denoiser.stream(source.info.sample_rate, source.info.channels)
         blocks = _not_empty(source.blocks(stream.block_length))
-        sinks = _Sinks(job, source.info, _output_info(denoiser, source.info), stack)
+        guard = VoiceGuard(source.info.sample_rate) if isinstance(denoiser, Denoiser) else None
+        sinks = _Sinks(job, source.info, _output_info(denoiser, source.info), guard, stack)
         for block in blocks:
             sinks.put(block, stream.feed(block))
             if progress:
                 progress(block.shape[1] / source.info.sample_rate)
-        sinks.put(block[:, :0], stream.flush())
+        sinks.put(block[:, :0], stream.flush(), last=True)
         with _writing(job):
             stack.close()  # the results get their final names
     return sinks.result(time.perf_counter() - began, source.non_finite())
@@ -193,10 +196,17 @@ class _Sinks:
     The stream's output lags behind its input, so the input waits here for its output.
     """
 
-    def __init__(self, job: Job, source: AudioInfo, info: AudioInfo, stack: ExitStack) -> None:
+    def __init__(
+        self,
+        job: Job,
+        source: AudioInfo,
+        info: AudioInfo,
+        guard: VoiceGuard | None,
+        stack: ExitStack,
+    ) -> None:
         if job.residual is not None and source.sample_rate != info.sample_rate:
             raise ConfigError("another rate leaves no residual: leave --rate or --residual out")
-        self._job, self._info = job, info
+        self._job, self._info, self._guard = job, info, guard
         with _writing(job):
             self._output = stack.enter_context(_writer(job.target, info))
             self._residual = (
@@ -206,8 +216,10 @@ class _Sinks:
         self._frames_before, self._frames, self._peak = 0, 0, 0.0
         self._energy_before, self._energy_after = 0.0, 0.0
 
-    def put(self, block: Samples, denoised: Samples) -> None:
+    def put(self, block: Samples, denoised: Samples, last: bool = False) -> None:
         """Takes the next block of the input, (C, T), and what the stream gave for it."""
+        if self._guard is not None:
+            self._guard.feed(block, denoised, last)
         length = denoised.shape[1]
         with _writing(self._job):
             stored = self._output.write(denoised)
@@ -225,6 +237,7 @@ class _Sinks:
         """The account of the job, once the writers are closed."""
         job, info = self._job, self._info
         samples = self._frames_before * info.channels
+        verdict = Verdict(0.0, 0.0) if self._guard is None else self._guard.verdict()
         return Result(
             source=job.name,
             target=PIPE if job.target is None else str(job.target),
@@ -234,17 +247,24 @@ class _Sinks:
             frames=self._frames,
             level_before_dbfs=_dbfs(self._energy_before / samples),
             level_after_dbfs=_dbfs(self._energy_after / (self._frames * info.channels)),
+            voice_lost_s=verdict.lost_s,
             elapsed_s=elapsed_s,
-            warnings=tuple(self._warnings(non_finite)),
+            warnings=tuple(self._warnings(non_finite, verdict)),
         )
 
-    def _warnings(self, non_finite: int) -> Iterator[str]:
+    def _warnings(self, non_finite: int, verdict: Verdict) -> Iterator[str]:
         if self._job.note:
             yield self._job.note
         if non_finite:
             yield f"{non_finite} samples were NaN or infinite: replaced by silence"
         if (peak_dbfs := _dbfs(self._peak**2)) < SILENCE_DBFS:
             yield f"the input is silent (peak {peak_dbfs:.0f} dBFS): is it the right file?"
+        if verdict.alarming:
+            yield (
+                f"{verdict.lost_s:.0f} of {verdict.voiced_s:.0f} s that sound like a voice or an "
+                "instrument were removed: listen with --residual, keep more with "
+                "--attenuation-limit-db 12"
+            )
         for writer, role in ((self._output, "result"), (self._residual, "residual")):
             if writer is not None and writer.limited:
                 yield f"{writer.limited} samples of the {role} beyond full scale: limited"
@@ -304,6 +324,7 @@ def _denoise_table(job: Job, denoiser: Worker, began: float) -> Result:
         frames=table.values.shape[1],
         level_before_dbfs=_dbfs(float(table.values.var(axis=1).mean())),
         level_after_dbfs=_dbfs(float(stored.var(axis=1).mean())),
+        voice_lost_s=0.0,
         elapsed_s=time.perf_counter() - began,
         warnings=tuple(warnings),
     )

@@ -18,9 +18,18 @@ from torch.nn import functional
 from quieten.training.config import Section, TrainConfig, checked_section
 from quieten.training.exportable import Exportable
 from quieten.training.layers import bounded_mask
-from quieten.training.losses import denoising_losses, weighted_sum
+from quieten.training.losses import (
+    check_terms,
+    denoising_losses,
+    same_level,
+    stoi_loss,
+    weighted_sum,
+)
 from quieten.training.optimize import Updater
+from quieten.training.perceptual import pesq_loss
 from quieten.training.spectral import istft, stft
+
+TERMS = ("magnitude", "complex", "waveform", "stoi", "pesq")
 
 
 class RealtimeConfig(Section):
@@ -223,6 +232,7 @@ class Realtime:
     def __init__(self, config: TrainConfig) -> None:
         self.config = checked_section(RealtimeConfig, config.model, "model")
         self.weights = config.loss
+        check_terms(self.weights, TERMS)
         self.precision = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
         self.device = config.device
         net = RealtimeNet(self.config).to(config.device)
@@ -244,15 +254,17 @@ class Realtime:
     def losses(self, denoised: Tensor, clean: Tensor, noisy: Tensor) -> dict[str, Tensor]:
         """Returns the named loss terms; the last, incomplete samples of the targets drop out."""
         length = denoised.shape[-1]
+        clean, noisy = clean[..., :length], noisy[..., :length]
         config = self.config
-        return denoising_losses(
-            denoised,
-            clean[..., :length],
-            noisy[..., :length],
-            config.compression,
-            config.n_fft,
-            config.hop_length,
+        losses = denoising_losses(
+            denoised, clean, noisy, config.compression, config.n_fft, config.hop_length
         )
+        denoised, clean, _ = same_level(denoised, clean, noisy)
+        if "stoi" in self.weights:
+            losses["stoi"] = stoi_loss(denoised, clean, config.sample_rate)
+        if "pesq" in self.weights:
+            losses["pesq"] = pesq_loss(denoised, clean, config.sample_rate)
+        return losses
 
     def apply(self, net: nn.Module, spectrum: Tensor, precision: torch.dtype) -> Tensor:
         """Returns the waveform (B, T) of a spectrum (B, N, F, 2) after the network's mask."""
