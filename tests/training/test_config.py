@@ -150,7 +150,7 @@ def test_the_manual_explains_every_setting_and_no_other():
         config = load_config(name)
         expected |= set(keys(FAMILIES[config.family].config_class, "model."))
         expected |= {f"loss.{term}" for term in config.loss}
-    expected |= {f"loss.{term}" for term in (*vqvae_unet.TERMS, *restorer.TERMS)}
+    expected |= {f"loss.{term}" for term in (*realtime.TERMS, *vqvae_unet.TERMS, *restorer.TERMS)}
     assert sorted(set(explained)) == sorted(expected)
 
 

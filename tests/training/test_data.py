@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from quieten.degrade import active_rms, rms
+from quieten.errors import ConfigError
 from quieten.training.cache import Recordings
 from quieten.training.data import (
     any_telephone,
@@ -136,6 +137,14 @@ def test_every_source_of_noise_works_alone(mixer, setting):
     others = ["data.babble=0", "data.made_noise=0", "data.second_noise=0"]
     for noisy, clean in examples(mixer(*others, f"data.{setting}"), 4):
         assert np.all(np.isfinite(noisy)) and rms(noisy - clean) > 0
+
+
+@pytest.mark.parametrize(
+    ("makers", "words"), [('["wind", "thunder"]', "thunder is not made"), ("[]", "nothing is not")]
+)
+def test_unknown_makers_of_noise_are_explained(mixer, makers, words):
+    with pytest.raises(ConfigError, match=f"data.noise_makers: {words}.*choose among coloured"):
+        mixer(f"data.noise_makers={makers}")
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])

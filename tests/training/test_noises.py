@@ -77,3 +77,20 @@ def test_slopes_differ_from_noise_to_noise():
     power = [np.abs(np.fft.rfft(make("coloured", seed))) ** 2 for seed in range(50)]
     centroids_hz = [p @ frequency_hz / p.sum() for p in power]
     assert min(centroids_hz) < 500 and max(centroids_hz) > 3500
+
+
+def test_wind_is_deep_and_gusty():
+    rumble = [make("wind", seed, 4 * RATE) for seed in range(20)]
+    power = np.mean([np.abs(np.fft.rfft(noise)) ** 2 for noise in rumble], axis=0)
+    frequency_hz = np.fft.rfftfreq(4 * RATE, 1 / RATE)
+    assert power[frequency_hz < 500].sum() > 0.8 * power.sum()
+    assert np.median([np.ptp(20 * np.log10(levels(noise) + 1e-6)) for noise in rumble]) > 12
+
+
+def test_engines_and_signals_are_tonal():
+    for name in ("engine", "signals"):
+        shares = []
+        for seed in range(20):
+            power = np.sort(np.abs(np.fft.rfft(make(name, seed) * np.hanning(RATE))) ** 2)
+            shares.append(power[-len(power) // 20 :].sum() / power.sum())
+        assert np.mean(shares) > 0.4  # white noise has 0.15

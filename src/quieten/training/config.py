@@ -105,6 +105,8 @@ class DataConfig(Section):
     """Playing speed of the voice: shifts pitch and formants, so one speaker becomes many."""
     second_noise: float = 0.3
     made_noise: float = 0.2
+    noise_makers: tuple[str, ...] = ("coloured", "hum", "clicks", "modulated")
+    """Which noises code makes, among those of `noises.py`, each as often."""
     babble: float = 0.08
     reverb: float = 0.3
     equalize: float = 0.6

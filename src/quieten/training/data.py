@@ -26,6 +26,7 @@ from quieten.degrade import (
     rms,
     telephone_band,
 )
+from quieten.errors import ConfigError
 from quieten.training.cache import Recordings, load_recordings
 from quieten.training.config import DataConfig, ValidationConfig
 from quieten.training.noises import NOISES
@@ -160,8 +161,8 @@ class Mixer:
         config = self.config
         kind = rng.random()
         if kind < config.made_noise:
-            maker = list(NOISES.values())[rng.integers(len(NOISES))]
-            return maker(length, config.sample_rate, rng)
+            maker = config.noise_makers[rng.integers(len(config.noise_makers))]
+            return NOISES[maker](length, config.sample_rate, rng)
         if kind < config.made_noise + config.babble:
             return self.draw_babble(rng, length)
         index = int(rng.choice(draw_group(self.noise, rng, config.group_power)))
@@ -212,11 +213,22 @@ def fit(waveform: Waveform, length: int) -> Waveform:
 
 def load_mixer(config: DataConfig) -> Mixer:
     """Returns a mixer over the folders of a configuration, decoding them where needed."""
+    check_makers(config)
     rate, cache = config.sample_rate, config.cache
     clean = load_recordings(config.clean, cache, rate, config.group_pattern)
     noise = load_recordings(config.noise, cache, rate, config.noise_group_pattern)
     rir = load_recordings(config.rir, cache, rate, r".*") if config.rir else None
     return Mixer(config, clean, noise, rir)
+
+
+def check_makers(config: DataConfig) -> None:
+    """Raises ConfigError if no code makes a noise of that name, or none is named."""
+    unknown = sorted(set(config.noise_makers) - set(NOISES))
+    if unknown or not config.noise_makers:
+        raise ConfigError(
+            f"data.noise_makers: {', '.join(unknown) or 'nothing'} is not made by code: "
+            f"choose among {', '.join(NOISES)}"
+        )
 
 
 def batches(
