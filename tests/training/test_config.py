@@ -16,7 +16,7 @@ from quieten.training.config import (
     load_config,
     packaged_configs,
 )
-from quieten.training.models import FAMILIES, restorer, vqvae_unet
+from quieten.training.models import FAMILIES, realtime, restorer, vqvae_unet
 from quieten.training.models.realtime import RealtimeConfig
 from quieten.training.signals import MEASURES
 
