@@ -193,5 +193,14 @@ def test_unknown_model_settings_name_the_known():
 
 
 def test_a_loss_without_a_term_stops_at_once(tiny):
-    with pytest.raises(ConfigError, match="no loss is called pesq"):
-        Realtime(tiny("loss.pesq=1")).step(*pair(), 0)
+    with pytest.raises(ConfigError, match="no loss is called polqa"):
+        Realtime(tiny("loss.polqa=1"))
+
+
+@pytest.mark.parametrize("term", ["stoi", "pesq"])
+def test_listening_terms_are_there_when_they_weigh(tiny, term):
+    noisy, clean = pair()
+    assert term not in Realtime(tiny()).step(noisy, clean, 0)
+    family = Realtime(tiny(f"loss.{term}=5"))
+    reports = [family.step(noisy, clean, step) for step in range(12)]
+    assert reports[-1][term] < reports[0][term]
