@@ -20,7 +20,10 @@ from quieten.training.data import (
 )
 
 RATE = 16_000
-PLAIN = [f"data.{key}=0" for key in ("reverb", "equalize", "band_limit", "clip", "noise_only")]
+PLAIN = [
+    f"data.{key}=0"
+    for key in ("reverb", "equalize", "band_limit", "clip", "noise_only", "speech_only")
+]
 
 
 @pytest.fixture
@@ -88,7 +91,7 @@ def test_levels_are_drawn_from_the_range(mixer):
 def test_clipping_is_to_be_repaired(mixer):
     """The mixture is cut off, the target is not."""
     plain = examples(mixer(*PLAIN), 5)
-    clipped = examples(mixer(*PLAIN[:3], "data.clip=1", "data.noise_only=0"), 5)
+    clipped = examples(mixer(*PLAIN, "data.clip=1"), 5)
     for (noisy, clean), (cut, target) in zip(plain, clipped, strict=True):
         peak = np.abs(cut).max()
         assert 0.29 <= peak / np.abs(noisy).max() <= 0.91
@@ -97,7 +100,7 @@ def test_clipping_is_to_be_repaired(mixer):
 
 
 def test_band_limits_hold_for_mixture_and_target_alike(mixer):
-    settings = [*PLAIN[:2], "data.band_limit=1", "data.clip=0", "data.noise_only=0"]
+    settings = [*PLAIN, "data.band_limit=1"]
     for noisy, clean in examples(mixer(*settings), 5):
         tops = [top_hz(waveform) for waveform in (noisy, noisy - clean)]
         assert tops[0] < 7900 and tops[0] == pytest.approx(tops[1], abs=250)
@@ -110,13 +113,31 @@ def top_hz(waveform):
 
 
 def test_without_speech_the_target_is_silence(mixer):
-    for noisy, clean in examples(mixer("data.noise_only=1"), 4):
+    for noisy, clean in examples(mixer("data.noise_only=1", "data.speech_only=0"), 4):
         assert not clean.any() and noisy.any()
+
+
+def test_speech_without_noise_is_its_own_target(mixer):
+    for noisy, clean in examples(mixer(*PLAIN, "data.speech_only=1"), 4):
+        np.testing.assert_array_equal(noisy, clean)
+
+
+def test_reversed_noise_is_the_noise_backwards(mixer):
+    plain = ["data.made_noise=0", "data.babble=0", "data.noise_speed=[1, 1]"]
+
+    def noises(share):
+        source = mixer(*plain, f"data.reverse={share}")
+        rng = np.random.default_rng(3)
+        length = source.noise.length(0) - 1  # all of it, so that it begins at the same sample
+        return source.one_noise(rng, length)
+
+    forwards, backwards = noises(0), noises(1)
+    np.testing.assert_array_equal(backwards[1:], forwards[:0:-1])
 
 
 def test_the_target_keeps_the_early_reflections_only(mixer):
     """At 60 dB there is no noise to speak of: what is left of the mixture is the late part."""
-    settings = ["data.reverb=1", "data.equalize=0", "data.clip=0", "data.noise_only=0"]
+    settings = [*PLAIN, "data.reverb=1"]
     pairs = examples(mixer(*settings, "data.snr_db=[60, 60]"), 12)
     late = [rms(noisy - clean) / rms(clean) for noisy, clean in pairs]
     assert max(late) > 0.1 and min(late) < 1.0
@@ -134,7 +155,7 @@ def test_short_recordings_are_joined(mixer):
 
 @pytest.mark.parametrize("setting", ["babble=1", "made_noise=1", "second_noise=1"])
 def test_every_source_of_noise_works_alone(mixer, setting):
-    others = ["data.babble=0", "data.made_noise=0", "data.second_noise=0"]
+    others = [f"data.{key}=0" for key in ("babble", "made_noise", "second_noise", "speech_only")]
     for noisy, clean in examples(mixer(*others, f"data.{setting}"), 4):
         assert np.all(np.isfinite(noisy)) and rms(noisy - clean) > 0
 

@@ -64,7 +64,9 @@ def start_from(updaters: Mapping[str, Updater], source: str) -> None:
     tensors = read_weights(source)
     try:
         for name, updater in updaters.items():
-            updater.begin_with(below(f"{name}/", tensors))
+            weights = below(f"{name}/", tensors)
+            if weights or name == "net":  # judges may join a denoiser that had none
+                updater.begin_with(weights)
     except RuntimeError:
         raise ConfigError(
             f"{source} holds another network: set [model] as it was when it was trained"

@@ -107,6 +107,10 @@ class DataConfig(Section):
     made_noise: float = 0.2
     noise_makers: tuple[str, ...] = ("coloured", "hum", "clicks", "modulated")
     """Which noises code makes, among those of `noises.py`, each as often."""
+    noise_speed: tuple[float, float] = (0.7, 1.4)
+    """Playing speed of half of the recorded noises."""
+    reverse: float = Field(0.0, ge=0, le=1)
+    """Share of the recorded noises that play backwards: another noise with the same sound."""
     babble: float = 0.08
     reverb: float = 0.3
     equalize: float = 0.6
@@ -114,6 +118,8 @@ class DataConfig(Section):
     clip: float = 0.05
     noise_only: float = 0.03
     """Probabilities, each per example."""
+    speech_only: float = Field(0.0, ge=0, le=1)
+    """Share of the examples without noise: what is clean should pass untouched."""
 
 
 class OptimizerConfig(Section):

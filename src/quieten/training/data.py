@@ -72,7 +72,9 @@ class Mixer:
         noise = white_noise(rng, length) if white else self.draw_noise(rng, length)
         snr_db = self.draw_snr_db(rng, step)
         noise = noise * np.float32(self.gain(speech, noise, snr_db))
-        if rng.random() < config.noise_only:
+        if config.speech_only > 0 and rng.random() < config.speech_only:
+            noise = np.zeros_like(noise)
+        elif rng.random() < config.noise_only:
             speech, target = np.zeros_like(speech), np.zeros_like(target)
         telephone = not white and config.telephone > 0 and rng.random() < config.telephone
         return self.record(speech + noise, target, rng, telephone)
@@ -166,11 +168,13 @@ class Mixer:
         if kind < config.made_noise + config.babble:
             return self.draw_babble(rng, length)
         index = int(rng.choice(draw_group(self.noise, rng, config.group_power)))
-        factor = rng.uniform(0.7, 1.4) if rng.random() < 0.5 else 1.0
+        factor = rng.uniform(*config.noise_speed) if rng.random() < 0.5 else 1.0
         wanted = round(length * factor) + 1
         spare = self.noise.length(index) - wanted
         start = int(rng.integers(0, spare)) if spare > 0 else 0
         noise = self.noise.read(index, start, wanted)
+        if config.reverse > 0 and rng.random() < config.reverse:
+            noise = noise[::-1]
         return fit(change_speed(noise, factor) if factor != 1.0 else noise, length)
 
     def draw_babble(self, rng: np.random.Generator, length: int) -> Waveform:

@@ -89,9 +89,11 @@ class Updater:
         world = distributed.get_world_size()
         tensors = [p.grad for p in self.net.parameters() if p.grad is not None]
         tensors += [b for b in self.net.buffers() if b.is_floating_point()]
-        for tensor in tensors:
-            distributed.all_reduce(tensor)
-            tensor.div_(world)
+        together = torch.cat([tensor.reshape(-1) for tensor in tensors])  # one message, not many
+        distributed.all_reduce(together)
+        parts = together.div_(world).split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view(tensor.shape))
 
     def learning_rate(self, step: int) -> float:
         """Returns the rate at a step: linear warm-up, then the schedule."""
