@@ -91,7 +91,7 @@ class Updater:
         tensors += [b for b in self.net.buffers() if b.is_floating_point()]
         together = torch.cat([tensor.reshape(-1) for tensor in tensors])  # one message, not many
         distributed.all_reduce(together)
-        parts = together.div_(world).split([tensor.numel() for tensor in tensors])
+        parts = torch.split(together.div_(world), [tensor.numel() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view(tensor.shape))
 
