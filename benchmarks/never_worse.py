@@ -90,15 +90,17 @@ def clean_section(denoiser: Denoiser, testset: Path) -> str:
 def voices_section(denoiser: Denoiser, data: Path) -> str:
     """Returns what becomes of each kind of voice, clean and in noise."""
     noises = [read_mono(path) for path in sound_files(data / "noise_test")]
-    kinds: dict[str, Iterator[Sound]] = {
-        name: (change(clip, np.random.default_rng(i)) for i, clip in enumerate(clips))
-        for name, change in CHANGES.items()
-        for clips in [list(voices(data / "speech_test", "*"))]
-    }
+    kinds = {name: changed(change, data / "speech_test") for name, change in CHANGES.items()}
     kinds |= {name: voices(data / "speech_train", glob) for name, glob in LANGUAGES.items()}
     header = ["voice", "clean: PESQ-WB", "SI-SDR dB", "voice lost s"]
     header += [f"at {SNR_DB:.0f} dB: PESQ-WB", "STOI", "SI-SDR dB"]
     return table(header, [voice_row(denoiser, name, c, noises) for name, c in kinds.items()])
+
+
+def changed(change: Change, folder: Path) -> Iterator[Sound]:
+    """Yields the voices of a folder, each after a change."""
+    for number, clip in enumerate(voices(folder, "*")):
+        yield change(clip, np.random.default_rng(number))
 
 
 def voice_row(
