@@ -13,7 +13,7 @@ import quieten
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "quieten"
-MAX_MEGABYTES = 45
+MAX_MEGABYTES = 50
 
 pytestmark = [
     pytest.mark.slow,
