@@ -24,6 +24,7 @@ from quieten.degrade import (
     reverberate,
     rms,
     through_rate,
+    whisper,
 )
 
 RATE = 16_000
@@ -267,3 +268,25 @@ def test_the_direct_sound_passes_as_it_is(rng):
     np.testing.assert_allclose(
         as_it_is[40:], response[40:] / np.sqrt(np.square(response[:40]).sum()), rtol=1e-5
     )
+
+
+def test_a_whisper_has_the_envelope_of_the_voice_but_no_pitch(rng):
+    """A buzz of 125 Hz in two formants: one period later it is the same, its whisper is not."""
+    time = np.arange(2 * RATE) / RATE
+    partials = np.arange(125, 4000, 125)
+    strength = np.exp(-(((partials - 700) / 300) ** 2)) + np.exp(-(((partials - 2500) / 300) ** 2))
+    buzz = (0.05 * strength @ np.sin(2 * np.pi * np.outer(partials, time))).astype(np.float32)
+    whispered = whisper(buzz, RATE, rng)
+    assert whispered.shape == buzz.shape and rms(whispered) == pytest.approx(rms(buzz), rel=1e-3)
+    period = RATE // 125
+    for sound, low, high in ((buzz, 0.99, 1.01), (whispered, -0.2, 0.2)):
+        assert low < np.corrcoef(sound[period:], sound[:-period])[0, 1] < high
+    power = np.square(np.abs(np.fft.rfft(whispered)))  # half a hertz a bin
+    formant, valley = power[4600:5400].mean(), power[2800:3600].mean()
+    assert formant > 20 * valley
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 5000])
+def test_a_whisper_keeps_the_length(rng, length):
+    sound = rng.standard_normal(length).astype(np.float32)
+    assert whisper(sound, RATE, rng).shape == sound.shape

@@ -122,6 +122,15 @@ def test_speech_without_noise_is_its_own_target(mixer):
         np.testing.assert_array_equal(noisy, clean)
 
 
+def test_a_share_of_the_voices_whispers(mixer):
+    """What whispers has the level of the voice and is another sound."""
+    aloud = examples(mixer(*PLAIN, "data.speech_only=1"), 3)
+    whispered = examples(mixer(*PLAIN, "data.speech_only=1", "data.whisper=1"), 3)
+    for (_, clean), (noisy, other) in zip(aloud, whispered, strict=True):
+        np.testing.assert_array_equal(noisy, other)
+        assert abs(np.corrcoef(clean, other)[0, 1]) < 0.3
+
+
 def test_reversed_noise_is_the_noise_backwards(mixer):
     plain = ["data.made_noise=0", "data.babble=0", "data.noise_speed=[1, 1]"]
 

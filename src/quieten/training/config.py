@@ -118,6 +118,8 @@ class DataConfig(Section):
     clip: float = 0.05
     noise_only: float = 0.03
     """Probabilities, each per example."""
+    whisper: float = Field(0.0, ge=0, le=1)
+    """Share of the voices that whisper, by code."""
     speech_only: float = Field(0.0, ge=0, le=1)
     """Share of the examples without noise: what is clean should pass untouched."""
 

@@ -25,6 +25,7 @@ from quieten.degrade import (
     reverberate,
     rms,
     telephone_band,
+    whisper,
 )
 from quieten.errors import ConfigError
 from quieten.training.cache import Recordings, load_recordings
@@ -123,6 +124,8 @@ class Mixer:
         pieces = self.voice_pieces(rng, files, round(length * factor) + 1)
         speech = change_speed(pieces, factor) if factor != 1.0 else pieces
         speech = fit(speech, length)
+        if config.whisper > 0 and rng.random() < config.whisper:
+            speech = whisper(speech, config.sample_rate, rng)
         if rng.random() < config.equalize:
             speech = equalize(speech, config.sample_rate, rng)
         return speech * np.float32(0.1 / max(active_rms(speech, config.sample_rate), 1e-5))
