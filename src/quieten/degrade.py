@@ -223,8 +223,8 @@ def whisper(waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> W
     result = np.zeros(padded.size)
     for number, frame in enumerate(made):
         result[number * hop : number * hop + frame.size] += frame
-    whispered = result[3 * hop : 3 * hop + waveform.size]
-    return (whispered * rms(waveform) / max(rms(whispered), 1e-9)).astype(np.float32)
+    whispered: Waveform = result[3 * hop : 3 * hop + waveform.size].astype(np.float32)
+    return whispered * np.float32(rms(waveform) / max(rms(whispered), 1e-9))
 
 
 def through_rate(
