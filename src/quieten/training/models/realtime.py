@@ -272,9 +272,10 @@ class Realtime:
         denoised = self.apply(updater.net, spectrum, self.precision)
         losses = self.losses(denoised, clean, noisy)
         report = updater.update(weighted_sum(losses, self.weights), step)
-        length = denoised.shape[-1]
-        sounds = same_level(denoised.detach(), clean[..., :length], noisy[..., :length])
-        report |= self.judges.learn(*sounds, step)
+        if self.judges.updaters:
+            length = denoised.shape[-1]
+            sounds = same_level(denoised.detach(), clean[..., :length], noisy[..., :length])
+            report |= self.judges.learn(*sounds, step)
         return {name: value.item() for name, value in losses.items()} | report
 
     def losses(self, denoised: Tensor, clean: Tensor, noisy: Tensor) -> dict[str, Tensor]:
