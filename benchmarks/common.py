@@ -100,17 +100,22 @@ def versions(peers: Sequence[str], found: Inventory) -> list[str]:
 
 
 def quieten_train(
-    family: str, changes: Mapping[str, str], run: Path, folders: Sequence[str]
+    family: str,
+    changes: Mapping[str, str],
+    run: Path,
+    folders: Sequence[str],
+    program: Sequence[str] = ("-m", "quieten"),
 ) -> None:
     """Runs `quieten train`, or goes on with it; a finished run is left as it is.
 
     Args:
         changes: key -> value, as `--set` takes it.
         folders: the options that name the recordings.
+        program: what python runs; its command line is that of quieten.
     """
     if (run / "done").exists():
         return
-    command = [sys.executable, "-m", "quieten", "train", family, "--out", str(run), *folders]
+    command = [sys.executable, *program, "train", family, "--out", str(run), *folders]
     changes = {**changes, "data.cache": f"{run.parent}/cache"}
     command += [
         part for pair in starmap("{}={}".format, changes.items()) for part in ("--set", pair)
