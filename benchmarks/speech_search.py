@@ -1,7 +1,7 @@
 """Trains candidates for the speech model, each for the same processor time, and compares them.
 
-    python benchmarks/speech_search.py DATA RUNS [--minutes 10] [--start WEIGHTS] [--only NAME]...
-        [--dry-run]
+    python benchmarks/speech_search.py DATA RUNS [--minutes 10] [--rir FOLDER] [--start WEIGHTS]
+        [--only NAME]... [--dry-run]
 
 DATA holds speech_train, speech_valid, noise_train and noise_valid; RUNS takes the runs, and a run
 that was stopped goes on. A candidate is one `quieten train realtime` command, which the table
@@ -152,6 +152,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("data", type=Path)
     parser.add_argument("runs", type=Path)
     parser.add_argument("--minutes", type=float, default=10.0, help="of one core, each")
+    parser.add_argument("--rir", type=Path, metavar="FOLDER", help="measured room responses")
     parser.add_argument("--start", type=Path, metavar="WEIGHTS", help="what is fine-tuned")
     parser.add_argument("--only", action="append", choices=CANDIDATES, help="repeatable")
     parser.add_argument("--dry-run", action="store_true", help="leave the page alone")
@@ -161,7 +162,7 @@ def parse() -> argparse.Namespace:
 def row(name: str, options: argparse.Namespace) -> list[str]:
     """Trains a candidate, or goes on with it; returns its row."""
     run = options.runs / name
-    changes = settings(name, options.data, options.start)
+    changes = settings(name, options.data, options.start, options.rir)
     config = configured(changes, run)
     steps = affordable_steps(config, run, options.minutes)
     quieten_train("realtime", changes | {"steps": str(steps)}, run, [], PROGRAM)
@@ -184,7 +185,9 @@ def row(name: str, options: argparse.Namespace) -> list[str]:
     ]
 
 
-def settings(name: str, data: Path, start: Path | None) -> dict[str, str]:
+def settings(
+    name: str, data: Path, start: Path | None = None, rir: Path | None = None
+) -> dict[str, str]:
     """Returns key -> value of a candidate: what all have, and its own."""
     candidate = CANDIDATES[name]
     folders = {
@@ -192,6 +195,8 @@ def settings(name: str, data: Path, start: Path | None) -> dict[str, str]:
         for section, split in (("data", "train"), ("validation", "valid"))
         for kind, folder in (("clean", "speech"), ("noise", "noise"))
     }
+    if rir:
+        folders["data.rir"] = f'["{rir}"]'
     stage = FINE_TUNING | {"start_from": str(start)} if candidate.fine_tuned else BEGINNING
     return SHARED | stage | folders | candidate.changes
 

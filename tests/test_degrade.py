@@ -23,6 +23,7 @@ from quieten.degrade import (
     resample_down_up,
     reverberate,
     rms,
+    shift_formants,
     through_rate,
     whisper,
 )
@@ -284,6 +285,25 @@ def test_a_whisper_has_the_envelope_of_the_voice_but_no_pitch(rng):
     power = np.square(np.abs(np.fft.rfft(whispered)))  # half a hertz a bin
     formant, valley = power[4600:5400].mean(), power[2800:3600].mean()
     assert formant > 20 * valley
+
+
+@pytest.mark.parametrize("factor", [0.85, 1.2])
+def test_shifted_formants_keep_the_pitch(factor):
+    time = np.arange(2 * RATE) / RATE
+    partials = np.arange(125, 6000, 125)
+    strength = 0.1 + np.exp(-(((partials - 1500) / 300) ** 2))
+    buzz = (0.05 * strength @ np.sin(2 * np.pi * np.outer(partials, time))).astype(np.float32)
+    shifted = shift_formants(buzz, RATE, factor)
+    assert rms(shifted) == pytest.approx(rms(buzz), rel=1e-3)
+    power = np.square(np.abs(np.fft.rfft(shifted[: RATE // 125 * 200])))  # 200 periods
+    comb = power[::200]
+    assert comb.sum() > 0.99 * power.sum()
+    assert 125 * np.argmax(comb) == pytest.approx(1500 * factor, abs=125)
+
+
+def test_formants_where_they_are_leave_the_voice_alone(rng):
+    voice = rng.standard_normal(RATE).astype(np.float32)
+    np.testing.assert_allclose(shift_formants(voice, RATE, 1.0), voice, atol=1e-4)
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, 5000])

@@ -132,6 +132,13 @@ def test_models_of_waveforms_restore_as_well(tmp_path, music):
     assert np.isfinite(Restorer(model=path)(music, RATE)).all()
 
 
+@pytest.mark.parametrize("setting", [{"strength_db": 0.0}, {"window_batch": 2}])
+def test_what_a_model_of_waveforms_cannot_do_is_said(tmp_path, setting):
+    path = tiny_signal_model.gain(tmp_path, 0.5, sample_rate="8000")
+    with pytest.raises(ConfigError, match="leave both out"):
+        Restorer(model=path, **setting)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

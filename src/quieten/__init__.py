@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time __getattr__
     from quieten.denoise import Stream as Stream
     from quieten.restore import Restorer as Restorer
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 __all__ = ["Denoiser", "Restorer", "Stream", "__version__", "read_audio", "write_audio"]
 
 _HOMES = {

@@ -15,6 +15,7 @@ import soxr
 from numpy.typing import NDArray
 
 Waveform = NDArray[np.float32]
+Spectra = NDArray[np.complex128]
 
 FILTERS = {"sinc": "VHQ", "usual": "HQ", "gentle": "LQ"}
 """Resampling filters of `sample`, as soxr has them: linear phase, in the order of their slopes."""
@@ -206,8 +207,49 @@ def change_speed(waveform: Waveform, factor: float) -> Waveform:
 def whisper(waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> Waveform:
     """Returns the voice (T,) without its pitch, as loud as before.
 
-    White noise gets the spectral envelope of each 32 ms: magnitudes smoothed over 400 Hz, which is
-    wider than harmonics are apart, and tilted, since a whisper lacks low frequencies.
+    White noise gets the spectral envelope of each 32 ms, tilted, since a whisper lacks low
+    frequencies.
+    """
+
+    def whispered(spectra: Spectra, envelope: NDArray[Any]) -> Spectra:
+        size = 2 * (spectra.shape[1] - 1)
+        noise = np.fft.rfft(rng.standard_normal((len(spectra), size)) * np.hanning(size + 1)[:-1])
+        tilt = np.minimum(np.fft.rfftfreq(size, 1 / sample_rate) / 1000, 1)
+        made: Spectra = noise * envelope * tilt
+        return made
+
+    return with_envelopes(waveform, sample_rate, whispered)
+
+
+def shift_formants(waveform: Waveform, sample_rate: int, factor: float) -> Waveform:
+    """Returns the voice (T,) as of another mouth: formants at `factor` times theirs, same pitch.
+
+    As loud as before. The envelope of each 32 ms is stretched along frequency, as vocal tract
+    length perturbation does with features (Jaitly & Hinton 2013).
+    """
+
+    def shifted(spectra: Spectra, envelope: NDArray[Any]) -> Spectra:
+        position = np.minimum(np.arange(spectra.shape[1]) / factor, spectra.shape[1] - 1.001)
+        low = position.astype(int)
+        part = position - low
+        moved = (1 - part) * envelope[:, low] + part * envelope[:, low + 1]
+        gain = (moved + 1e-9) / (envelope + 1e-9)
+        made: Spectra = spectra * np.clip(gain, 0.1, 10)  # no more than 20 dB
+        return made
+
+    return with_envelopes(waveform, sample_rate, shifted)
+
+
+def with_envelopes(
+    waveform: Waveform,
+    sample_rate: int,
+    change: Callable[[Spectra, NDArray[Any]], Spectra],
+) -> Waveform:
+    """Returns the sound (T,) from changed spectra, as loud as before.
+
+    Args:
+        change: gets the spectra of 32 ms every 8 ms and their envelopes, both (N, F): magnitudes
+            smoothed over 400 Hz, which is wider than harmonics are apart.
     """
     hop = round(0.008 * sample_rate)
     window = np.hanning(4 * hop + 1)[:-1]
@@ -215,16 +257,15 @@ def whisper(waveform: Waveform, sample_rate: int, rng: np.random.Generator) -> W
     frames = np.lib.stride_tricks.sliding_window_view(padded, 4 * hop)[::hop] * window  # (N, 4 hop)
     width = max(3, round(400 * 4 * hop / sample_rate))
     kernel = np.hanning(width + 2)[1:-1] / np.hanning(width + 2).sum()
-    power = np.square(np.abs(np.fft.rfft(frames)))
+    spectra = np.fft.rfft(frames)
+    power = np.square(np.abs(spectra))
     envelope = np.sqrt(np.apply_along_axis(np.convolve, 1, power, kernel, "same"))
-    noise = np.fft.rfft(rng.standard_normal(frames.shape) * window)
-    tilt = np.minimum(np.fft.rfftfreq(4 * hop, 1 / sample_rate) / 1000, 1)
-    made = np.fft.irfft(noise * envelope * tilt) * window
+    made = np.fft.irfft(change(spectra, envelope)) * window
     result = np.zeros(padded.size)
     for number, frame in enumerate(made):
         result[number * hop : number * hop + frame.size] += frame
-    whispered: Waveform = result[3 * hop : 3 * hop + waveform.size].astype(np.float32)
-    return whispered * np.float32(rms(waveform) / max(rms(whispered), 1e-9))
+    changed: Waveform = result[3 * hop : 3 * hop + waveform.size].astype(np.float32)
+    return changed * np.float32(rms(waveform) / max(rms(changed), 1e-9))
 
 
 def through_rate(

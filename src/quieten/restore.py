@@ -59,7 +59,8 @@ class Restorer:
 
     Raises:
         ModelError: the model is unknown or broken.
-        ConfigError: task, rate, strength or threads make no sense.
+        ConfigError: task, rate, strength or threads make no sense, or the model takes waveforms
+            and a strength or a window batch is given.
     """
 
     def __init__(
@@ -90,6 +91,13 @@ class Restorer:
             self.model = load_signal_model(chosen, threads)
         else:
             self.model = load_any(chosen, threads)
+        if isinstance(self.model.info, SignalInfo) and (
+            strength_db is not None or window_batch > 1
+        ):
+            raise ConfigError(
+                f"{self.model.info.name} is a model of waveforms: it has neither a strength nor "
+                "batches of windows; leave both out"
+            )
 
     def output_rate(self, sample_rate: int) -> int:
         """Returns the rate of the result for a sound at `sample_rate`, Hz."""

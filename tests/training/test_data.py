@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from quieten.degrade import active_rms, rms
+from quieten.degrade import active_rms, convolve, rms
 from quieten.errors import ConfigError
 from quieten.training.cache import Recordings
 from quieten.training.data import (
@@ -129,6 +129,28 @@ def test_a_share_of_the_voices_whispers(mixer):
     for (_, clean), (noisy, other) in zip(aloud, whispered, strict=True):
         np.testing.assert_array_equal(noisy, other)
         assert abs(np.corrcoef(clean, other)[0, 1]) < 0.3
+
+
+def test_formants_move_in_half_of_the_voices(mixer):
+    def voices(*settings):
+        source = mixer(*PLAIN, *settings)
+        return [source.draw_speech(np.random.default_rng(i), RATE) for i in range(24)]
+
+    pairs = zip(voices(), voices("data.formants=[1.2, 1.2]"), strict=True)
+    assert 4 < sum(np.array_equal(plain, moved) for plain, moved in pairs) < 20
+
+
+def test_noise_from_a_room_is_the_noise_and_its_echoes(mixer):
+    def noise(*settings):
+        source = mixer("data.babble=0", "data.made_noise=0", *settings)
+        return source.one_noise(np.random.default_rng(3), RATE), source
+
+    near, _ = noise()
+    far, source = noise("data.noise_reverb=1")
+    rng = np.random.default_rng(3)
+    np.testing.assert_array_equal(near, source.close_noise(rng, RATE))
+    rng.random()
+    np.testing.assert_array_equal(far, convolve(near, source.draw_room(rng)))
 
 
 def test_reversed_noise_is_the_noise_backwards(mixer):

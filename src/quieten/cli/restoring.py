@@ -10,6 +10,7 @@ from quieten.cli.denoising import Output, Replace, Residual, run
 from quieten.errors import ConfigError
 
 if TYPE_CHECKING:
+    from quieten.plan import Settings
     from quieten.restore import Restorer
 
 
@@ -77,11 +78,11 @@ def restore(
         window_batch=window_batch,
     )
     request = Request(tuple(files), output, residual, overwrite, settings)
-    worker = _open_collaborative(model, task, rate) if collaborative else None
+    worker = _open_collaborative(model, settings) if collaborative else None
     run(request, as_json, worker, "restoring")
 
 
-def _open_collaborative(model: str | None, task: Task, rate: int | None) -> "Restorer":
+def _open_collaborative(model: str | None, settings: "Settings") -> "Restorer":
     from quieten.restore import Restorer
 
     if model is None:
@@ -89,4 +90,10 @@ def _open_collaborative(model: str | None, task: Task, rate: int | None) -> "Res
     with extra_train("collaborative sampling"):
         from quieten.training.reload import open_collaborative
 
-        return Restorer(task.value, model=open_collaborative(model), rate=rate)
+        return Restorer(
+            settings.task or "all",
+            model=open_collaborative(model),
+            rate=settings.rate,
+            strength_db=settings.attenuation_limit_db,
+            window_batch=settings.window_batch,
+        )

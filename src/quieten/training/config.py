@@ -118,6 +118,10 @@ class DataConfig(Section):
     clip: float = 0.05
     noise_only: float = 0.03
     """Probabilities, each per example."""
+    formants: tuple[float, float] = (1.0, 1.0)
+    """Factors on the formants of half of the voices: other mouths at the same pitch."""
+    noise_reverb: float = Field(0.0, ge=0, le=1)
+    """Share of the noises that come from a room, as from afar."""
     whisper: float = Field(0.0, ge=0, le=1)
     """Share of the voices that whisper, by code."""
     speech_only: float = Field(0.0, ge=0, le=1)

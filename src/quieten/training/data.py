@@ -18,12 +18,14 @@ from quieten.degrade import (
     band_limit,
     change_speed,
     clip,
+    convolve,
     equalize,
     make_room_response,
     mu_law,
     noise_gain,
     reverberate,
     rms,
+    shift_formants,
     telephone_band,
     whisper,
 )
@@ -124,6 +126,8 @@ class Mixer:
         pieces = self.voice_pieces(rng, files, round(length * factor) + 1)
         speech = change_speed(pieces, factor) if factor != 1.0 else pieces
         speech = fit(speech, length)
+        if config.formants != (1.0, 1.0) and rng.random() < 0.5:
+            speech = shift_formants(speech, config.sample_rate, rng.uniform(*config.formants))
         if config.whisper > 0 and rng.random() < config.whisper:
             speech = whisper(speech, config.sample_rate, rng)
         if rng.random() < config.equalize:
@@ -162,6 +166,13 @@ class Mixer:
         return noise
 
     def one_noise(self, rng: np.random.Generator, length: int) -> Waveform:
+        """Returns (T,) samples of a single source, close or in a room."""
+        noise = self.close_noise(rng, length)
+        if self.config.noise_reverb > 0 and rng.random() < self.config.noise_reverb:
+            noise = convolve(noise, self.draw_room(rng))
+        return noise
+
+    def close_noise(self, rng: np.random.Generator, length: int) -> Waveform:
         """Returns (T,) samples of a single source."""
         config = self.config
         kind = rng.random()
