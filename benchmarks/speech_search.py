@@ -1,7 +1,7 @@
 """Trains candidates for the speech model, each for the same processor time, and compares them.
 
-    python benchmarks/speech_search.py DATA RUNS [--minutes 10] [--rir FOLDER] [--start WEIGHTS]
-        [--only NAME]... [--dry-run]
+    python benchmarks/speech_search.py DATA RUNS [--minutes 4] [--rir FOLDER] [--start WEIGHTS]
+        [--tuning-minutes 12] [--only NAME]... [--dry-run]
 
 DATA holds speech_train, speech_valid, noise_train and noise_valid; RUNS takes the runs, and a run
 that was stopped goes on. A candidate is one `quieten train realtime` command, which the table
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from common import HERE, quieten_train, table, write_section
 from quieten import Denoiser
@@ -31,7 +32,7 @@ from quieten.training.export import main as export
 from speech_variants import FAMILIES, PROGRAM
 
 PAGE = HERE.parent / "docs" / "models.md"
-MEASURED = ("pesq_wb", "stoi", "si_sdr_db")
+MEASURED = {"pesq_wb": 3, "stoi": 3, "si_sdr_db": 2, "dnsmos_ovrl": 2}  # decimals
 RATE = 16_000
 PROBED_STEPS = 6
 SOUND_S = 20
@@ -93,10 +94,6 @@ CANDIDATES = {
             "model.sub_band_layers": "1",
         },
     ),
-    "deep": Candidate(
-        "four recurrences along bands", {"model.sub_band_layers": "4", "model.full_band": "192"}
-    ),
-    "small": Candidate("little memory across bands", {"model.full_band": "64"}),
     "coded": Candidate(
         "a codebook as bottleneck, 4 x 256 entries a band", {"family": "realtime_coded"}
     ),
@@ -106,17 +103,6 @@ CANDIDATES = {
         "loss without listening terms",
         {"loss": "{magnitude=70.0,complex=30.0,waveform=0.2}"},
     ),
-    "no-pesq": Candidate(
-        "loss without PESQ", {"loss": "{magnitude=70.0,complex=30.0,waveform=1.0,stoi=10.0}"}
-    ),
-    "recorded": Candidate("recorded noises only", {"data.made_noise": "0", "data.babble": "0"}),
-    "as-recorded": Candidate(
-        "noises neither reversed nor at other speeds",
-        {"data.reverse": "0", "data.noise_speed": "[1.0, 1.0]"},
-    ),
-    "one-noise": Candidate("never two noises at once", {"data.second_noise": "0"}),
-    "one-speed": Candidate("voices at their own speed", {"data.speed": "[1.0, 1.0]"}),
-    "unfiltered": Candidate("no equalizers", {"data.equalize": "0"}),
     "tuned": judged("loss as shipped"),
     "metric": judged("+ discriminator that learns PESQ", metric="10.0"),
     "spectrograms": judged(
@@ -124,6 +110,21 @@ CANDIDATES = {
     ),
     "tuned-taught": Candidate(
         "+ a code of clean speech as teacher", {"family": "realtime_taught"}, fine_tuned=True
+    ),
+    "tuned-plain": Candidate(
+        "loss as shipped, recorded sounds as they are",
+        {
+            "data.made_noise": "0",
+            "data.babble": "0",
+            "data.second_noise": "0",
+            "data.noise_speed": "[1, 1]",
+            "data.noise_reverb": "0",
+            "data.reverse": "0",
+            "data.speed": "[1, 1]",
+            "data.formants": "[1, 1]",
+            "data.equalize": "0",
+        },
+        fine_tuned=True,
     ),
 }
 
@@ -140,7 +141,8 @@ def main() -> None:
         if fine_tuned and not options.start:
             continue
         rows = [row(key, options) for key in wanted]
-        text = section(options.minutes, FINE_TUNING if fine_tuned else BEGINNING, rows)
+        stage = FINE_TUNING if fine_tuned else BEGINNING
+        text = section(minutes(options, fine_tuned), stage, rows)
         print(text)
         if rows and not options.dry_run:
             write_section(PAGE, name, text)
@@ -151,7 +153,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("runs", type=Path)
-    parser.add_argument("--minutes", type=float, default=10.0, help="of one core, each")
+    parser.add_argument("--minutes", type=float, default=4.0, help="of one core, each")
+    parser.add_argument("--tuning-minutes", type=float, default=12.0, help="of what is fine-tuned")
     parser.add_argument("--rir", type=Path, metavar="FOLDER", help="measured room responses")
     parser.add_argument("--start", type=Path, metavar="WEIGHTS", help="what is fine-tuned")
     parser.add_argument("--only", action="append", choices=CANDIDATES, help="repeatable")
@@ -159,12 +162,20 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def minutes(options: argparse.Namespace, fine_tuned: bool) -> float:
+    """Returns how long candidates are trained."""
+    return float(options.tuning_minutes if fine_tuned else options.minutes)
+
+
 def row(name: str, options: argparse.Namespace) -> list[str]:
-    """Trains a candidate, or goes on with it; returns its row."""
+    """Trains and measures a candidate, or goes on with it; returns its row."""
     run = options.runs / name
+    kept = run / "row.json"
+    if kept.exists():
+        return list(json.loads(kept.read_text()))
     changes = settings(name, options.data, options.start, options.rir)
     config = configured(changes, run)
-    steps = affordable_steps(config, run, options.minutes)
+    steps = affordable_steps(config, run, minutes(options, CANDIDATES[name].fine_tuned))
     quieten_train("realtime", changes | {"steps": str(steps)}, run, [], PROGRAM)
     model = run / "model.onnx"
     if not model.exists():
@@ -175,14 +186,17 @@ def row(name: str, options: argparse.Namespace) -> list[str]:
     )
     sets = (known, config.validation)
     own = " ".join(f"--set '{key}={value}'" for key, value in CANDIDATES[name].changes.items())
-    return [
+    cells = [
         CANDIDATES[name].about,
         f"{load(model).info.parameters:,}",
+        f"{macs_per_s(config) / 1e6:.0f}",
         f"{real_time_factor(denoiser):.4f}",
         str(steps),
         *(scored(denoiser, validation, config.data) for validation in sets),
         f"`{own}`" if own else "-",
     ]
+    kept.write_text(json.dumps(cells))
+    return cells
 
 
 def settings(
@@ -207,7 +221,7 @@ def configured(changes: dict[str, str], run: Path) -> TrainConfig:
     return load_config("realtime", [f"{key}={value}" for key, value in changes.items()])
 
 
-def affordable_steps(config: TrainConfig, run: Path, minutes: float) -> int:
+def affordable_steps(config: TrainConfig, run: Path, budget_minutes: float) -> int:
     """Returns how many steps fit, mixing included; measured once for each run."""
     kept = run / "steps.json"
     if kept.exists():
@@ -219,20 +233,20 @@ def affordable_steps(config: TrainConfig, run: Path, minutes: float) -> int:
         if step == 1:  # the first one is slow
             began = time.process_time()
         family.step(torch.from_numpy(noisy), torch.from_numpy(clean), step)
-    steps = round(60 * minutes * PROBED_STEPS / (time.process_time() - began))
+    steps = round(60 * budget_minutes * PROBED_STEPS / (time.process_time() - began))
     run.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(steps))
     return steps
 
 
 def scored(denoiser: Denoiser, validation: ValidationConfig, data: DataConfig) -> str:
-    """Returns the means of PESQ-WB, STOI and SI-SDR as the table shows them."""
-    scores = [
-        [METRICS[metric](denoiser(noisy, RATE), clean, RATE) for metric in MEASURED]
-        for noisy, clean in validation_items(validation, data)
-    ]
-    pesq, stoi, si_sdr_db = np.mean(scores, axis=0)
-    return f"{pesq:.3f} / {stoi:.3f} / {si_sdr_db:.2f}"
+    """Returns the means of the metrics as the table shows them."""
+    pairs = [(denoiser(noisy, RATE), clean) for noisy, clean in validation_items(validation, data)]
+    means = {
+        name: np.mean([METRICS[name](denoised, clean, RATE) for denoised, clean in pairs])
+        for name in MEASURED
+    }
+    return " / ".join(f"{means[name]:.{decimals}f}" for name, decimals in MEASURED.items())
 
 
 def real_time_factor(denoiser: Denoiser) -> float:
@@ -246,14 +260,37 @@ def real_time_factor(denoiser: Denoiser) -> float:
     return min(times)
 
 
-def section(minutes: float, stage: dict[str, str], rows: list[list[str]]) -> str:
+def macs_per_s(config: TrainConfig) -> float:
+    """Returns the multiplications that convolutions, recurrences and matrices need a second."""
+    net, counts = FAMILIES[config.family](config).updaters["net"].net, []
+
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        weights = sum(p.numel() for p in layer.parameters() if p.ndim > 1)
+        if isinstance(layer, nn.ConvTranspose2d):
+            counts.append(weights * inputs[0].numel() / layer.in_channels)
+        elif isinstance(layer, nn.Conv2d):
+            counts.append(weights * output.numel() / layer.out_channels)
+        else:  # for every vector that comes
+            counts.append(weights * inputs[0].numel() / inputs[0].shape[-1])
+
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.LSTM | nn.Linear):
+            layer.register_forward_hook(count)
+    frames = 4
+    with torch.no_grad():
+        net(torch.zeros(1, frames, net.config.n_fft // 2 + 1, 2), net.initial_state(1))
+    return sum(counts) / frames * net.config.sample_rate / net.config.hop_length
+
+
+def section(budget_minutes: float, stage: dict[str, str], rows: list[list[str]]) -> str:
     """Returns the table, with what all rows share above it."""
-    header = ["candidate", "parameters", "real-time factor", "steps"]
-    header += ["known voices and noises: PESQ-WB / STOI / SI-SDR dB", "validation", "settings"]
+    header = ["candidate", "parameters", "million MACs/s", "real-time factor", "steps"]
+    header += ["known voices and noises: PESQ-WB / STOI / SI-SDR dB / DNSMOS", "validation"]
+    header += ["settings"]
     common = " ".join(f"--set {key}={value}" for key, value in (SHARED | stage).items())
     return (
-        f"Every row: {minutes:.0f} minutes of one core, `quieten train realtime {common}` and its "
-        f"own settings.\n\n{table(header, rows)}"
+        f"Every row: {budget_minutes:.0f} minutes of one core, `quieten train realtime {common}` "
+        f"and its own settings.\n\n{table(header, rows)}"
     )
 
 
