@@ -6,10 +6,10 @@
 DATA holds speech_train, speech_valid, noise_train and noise_valid; RUNS takes the runs, and a run
 that was stopped goes on. A candidate is one `quieten train realtime` command, which the table
 shows: it takes as many steps as fit into the minutes on one core. Most begin with nothing; those
-that try a loss of fine-tuning begin with WEIGHTS, a .safetensors file of `quieten export`. Each is
-scored on the voices and noises that it learnt from and on those of validation: what lies between
-is what variety would close. Writes two sections of docs/models.md, unless --dry-run is given.
-Needs quieten[train,eval,pesq].
+that try a loss of fine-tuning begin with WEIGHTS, a .safetensors file of `quieten export` with its
+.onnx beside it. Each is scored on the voices and noises that it learnt from and on those of
+validation: what lies between is what variety would close. Writes two sections of docs/models.md,
+unless --dry-run is given. Needs quieten[train,eval,pesq].
 """
 
 import argparse
@@ -103,6 +103,7 @@ CANDIDATES = {
         "loss without listening terms",
         {"loss": "{magnitude=70.0,complex=30.0,waveform=0.2}"},
     ),
+    "start": judged("what they begin with"),
     "tuned": judged("loss as shipped"),
     "metric": judged("+ discriminator that learns PESQ", metric="10.0"),
     "spectrograms": judged(
@@ -169,25 +170,23 @@ def minutes(options: argparse.Namespace, fine_tuned: bool) -> float:
 
 def row(name: str, options: argparse.Namespace) -> list[str]:
     """Trains and measures a candidate, or goes on with it; returns its row."""
-    run = options.runs / name
+    run, candidate = options.runs / name, CANDIDATES[name]
     kept = run / "row.json"
     if kept.exists():
         return list(json.loads(kept.read_text()))
     changes = settings(name, options.data, options.start, options.rir)
     config = configured(changes, run)
-    steps = affordable_steps(config, run, minutes(options, CANDIDATES[name].fine_tuned))
-    quieten_train("realtime", changes | {"steps": str(steps)}, run, [], PROGRAM)
-    model = run / "model.onnx"
-    if not model.exists():
-        export(run / "last.safetensors", model, None)
-    denoiser = Denoiser(model)
+    steps, model = 0, Path(options.start or "").with_suffix(".onnx")
+    if name != "start":
+        steps = affordable_steps(config, run, minutes(options, candidate.fine_tuned))
+        model = trained(changes | {"steps": str(steps)}, run)
     known = config.validation.model_copy(
         update={"clean": config.data.clean, "noise": config.data.noise}
     )
-    sets = (known, config.validation)
-    own = " ".join(f"--set '{key}={value}'" for key, value in CANDIDATES[name].changes.items())
+    denoiser, sets = Denoiser(model), (known, config.validation)
+    own = " ".join(f"--set '{key}={value}'" for key, value in candidate.changes.items())
     cells = [
-        CANDIDATES[name].about,
+        candidate.about,
         f"{load(model).info.parameters:,}",
         f"{macs_per_s(config) / 1e6:.0f}",
         f"{real_time_factor(denoiser):.4f}",
@@ -195,8 +194,18 @@ def row(name: str, options: argparse.Namespace) -> list[str]:
         *(scored(denoiser, validation, config.data) for validation in sets),
         f"`{own}`" if own else "-",
     ]
+    run.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(cells))
     return cells
+
+
+def trained(changes: dict[str, str], run: Path) -> Path:
+    """Trains, or goes on; returns the model file."""
+    quieten_train("realtime", changes, run, [], PROGRAM)
+    model = run / "model.onnx"
+    if not model.exists():
+        export(run / "last.safetensors", model, None)
+    return model
 
 
 def settings(

@@ -35,7 +35,7 @@ def variant(tiny):
 
 def test_every_candidate_is_a_valid_run_of_its_own():
     seen = []
-    for name in speech_search.CANDIDATES:
+    for name in speech_search.CANDIDATES.keys() - {"start"}:  # which is not trained
         config = config_of(name)
         assert config.family in FAMILIES
         section = checked_section(FAMILIES[config.family].config_class, config.model, "model")
