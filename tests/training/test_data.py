@@ -20,10 +20,8 @@ from quieten.training.data import (
 )
 
 RATE = 16_000
-PLAIN = [
-    f"data.{key}=0"
-    for key in ("reverb", "equalize", "band_limit", "clip", "noise_only", "speech_only")
-]
+SHARES = ("reverb", "equalize", "band_limit", "clip", "noise_only", "speech_only", "whisper")
+PLAIN = [*(f"data.{key}=0" for key in (*SHARES, "noise_reverb")), "data.formants=[1, 1]"]
 
 
 @pytest.fixture
@@ -154,7 +152,7 @@ def test_noise_from_a_room_is_the_noise_and_its_echoes(mixer):
 
 
 def test_reversed_noise_is_the_noise_backwards(mixer):
-    plain = ["data.made_noise=0", "data.babble=0", "data.noise_speed=[1, 1]"]
+    plain = [*PLAIN, "data.made_noise=0", "data.babble=0", "data.noise_speed=[1, 1]"]
 
     def noises(share):
         source = mixer(*plain, f"data.reverse={share}")
