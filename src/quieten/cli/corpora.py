@@ -32,6 +32,19 @@ class Suffix(StrEnum):
     NPY = "npy"
 
 
+SoundFont = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.sf2", help="piano: default: that of fluid-soundfont-gm."),
+]
+Program = Annotated[
+    int | None, typer.Option(metavar="N", help="piano: General MIDI instrument.", show_default="0")
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="sines: draw a random signal of each kind (PNG)."),
+]
+
+
 @app.command()
 def data(
     corpus: Annotated[Corpus, typer.Argument(help="The corpus.", show_default=False)],
@@ -84,19 +97,10 @@ def data(
     seconds: Annotated[
         float | None, typer.Option(help="piano: length of each piece.", show_default="60")
     ] = None,
-    soundfont: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.sf2", help="piano: default: that of fluid-soundfont-gm."),
-    ] = None,
-    program: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="piano: General MIDI instrument.", show_default="0"),
-    ] = None,
+    soundfont: SoundFont = None,
+    program: Program = None,
     seed: Seed = 0,
-    plot: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="sines: draw a random signal of each kind (PNG)."),
-    ] = None,
+    plot: Plot = None,
 ) -> None:
     """Turn a speech corpus into folders to train with, draw sines, or compose piano pieces."""
     signal.signal(signal.SIGTERM, stop_on_signal)

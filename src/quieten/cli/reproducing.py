@@ -40,6 +40,16 @@ class System(StrEnum):
     RESTORER = "restorer"
 
 
+Curves = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN",
+        help="signal_gan: only draw what the discriminator did in this run of training, into its "
+        "folder (or that of --picture).",
+    ),
+]
+
+
 @app.command()
 def reproduce(
     system: Annotated[System, typer.Argument(help="The system.", show_default=False)],
@@ -79,14 +89,7 @@ def reproduce(
             help="signal_gan: draw eight examples into this folder; restorer: spectrograms.",
         ),
     ] = None,
-    curves: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN",
-            help="signal_gan: only draw what the discriminator did in this run of training, into "
-            "its folder (or that of --picture).",
-        ),
-    ] = None,
+    curves: Curves = None,
     out: Annotated[
         Path | None,
         typer.Option(
