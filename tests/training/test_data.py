@@ -143,7 +143,7 @@ def test_noise_from_a_room_is_the_noise_and_its_echoes(mixer):
         source = mixer("data.babble=0", "data.made_noise=0", *settings)
         return source.one_noise(np.random.default_rng(3), RATE), source
 
-    near, _ = noise()
+    near, _ = noise("data.noise_reverb=0")
     far, source = noise("data.noise_reverb=1")
     rng = np.random.default_rng(3)
     np.testing.assert_array_equal(near, source.close_noise(rng, RATE))
